@@ -1,0 +1,256 @@
+"""Frames and waveforms → three-channel stacks of one size (§4.3), on whatever device they lie."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BatchFeature, FeatureExtractionMixin
+from transformers.audio_utils import mel_filter_bank
+
+
+class CMMixerFeatureExtractor(FeatureExtractionMixin):
+    r"""Makes `pixel_values` from frames and `audio_values` from windows of sound.
+
+    Args:
+        image_size (`int` or `[int, int]`, defaults to 224): height and width of both stacks in pixels.
+        num_frames (`int`, defaults to 8): K, segments that a waveform or a file is cut into.
+        image_mean, image_std (`float`, defaults to 0.45 and 0.225): frames become (x/255 − mean)/std.
+        sampling_rate (`int`, defaults to 16000): of the sound, in Hz.
+        window_seconds (`float`, defaults to 2.6): sound a segment.
+        n_fft, win_length, hop_length (`int`, defaults to 400, 400, 160): Hann window of 25 ms every 10 ms, in samples.
+        num_mel_bins (`int`, defaults to 128): slaney mel filters between 0 Hz and half the sampling rate.
+        mel_floor (`float`, defaults to 1.1920929e-07): energies under it count as it, before the natural logarithm.
+        audio_mean, audio_std (`float`, defaults to −4.2677393 and 4.5689974): log-mels become (x − mean)/(2 · std);
+            AudioMAE's statistics of AudioSet.
+        crop_scale (`[float, float]`, defaults to [0.5, 1.0]), crop_ratio (defaults to [0.75, 4/3]): area and aspect of
+            the random resized crop, flip_probability (`float`, defaults to 0.5): §4.3's augmentation, one draw a clip.
+
+    Example:
+
+    >>> extractor = CMMixerFeatureExtractor(image_size=64)
+    >>> frames = np.zeros((8, 90, 160, 3), dtype=np.uint8)
+    >>> windows = np.zeros((8, 41600), dtype=np.float32)
+    >>> features = extractor(videos=frames, audio=windows, sampling_rate=16000)
+    >>> features["pixel_values"].shape, features["audio_values"].shape
+    (torch.Size([1, 8, 3, 64, 64]), torch.Size([1, 8, 3, 64, 64]))
+    """
+
+    model_input_names = ["pixel_values", "audio_values"]  # noqa: RUF012 - transformers declares it as a plain list
+
+    def __init__(
+        self,
+        image_size: int | Sequence[int] = 224,
+        num_frames: int = 8,
+        image_mean: float = 0.45,
+        image_std: float = 0.225,
+        sampling_rate: int = 16000,
+        window_seconds: float = 2.6,
+        n_fft: int = 400,
+        win_length: int = 400,
+        hop_length: int = 160,
+        num_mel_bins: int = 128,
+        mel_floor: float = 1.1920929e-07,
+        audio_mean: float = -4.2677393,
+        audio_std: float = 4.5689974,
+        crop_scale: Sequence[float] = (0.5, 1.0),
+        crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip_probability: float = 0.5,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.image_size = image_size
+        self.num_frames = num_frames
+        self.image_mean = image_mean
+        self.image_std = image_std
+        self.sampling_rate = sampling_rate
+        self.window_seconds = window_seconds
+        self.n_fft = n_fft
+        self.win_length = win_length
+        self.hop_length = hop_length
+        self.num_mel_bins = num_mel_bins
+        self.mel_floor = mel_floor
+        self.audio_mean = audio_mean
+        self.audio_std = audio_std
+        self.crop_scale = crop_scale
+        self.crop_ratio = crop_ratio
+        self.flip_probability = flip_probability
+        # These two names are the ones that transformers leaves out of the saved JSON.
+        self.mel_filters = mel_filter_bank(
+            num_frequency_bins=n_fft // 2 + 1,
+            num_mel_filters=num_mel_bins,
+            min_frequency=0.0,
+            max_frequency=sampling_rate / 2,
+            sampling_rate=sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        ).astype(np.float32)
+        self.window = torch.hann_window(win_length).numpy()
+
+    def __call__(
+        self,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        sampling_rate: int | None = None,
+        augment: bool = False,
+        generator: torch.Generator | None = None,
+        device: torch.device | str | None = None,
+        return_tensors: str | None = "pt",
+    ) -> BatchFeature:
+        """Make the stacks of one clip or of a list of clips.
+
+        Args:
+            videos: frames of one clip, (K, height, width, 3) uint8 RGB as array, tensor or a list of images; a list or
+                batch of such clips, which may differ in height and width.
+            audio: windows of sound of one clip, (K, samples) in [−1, 1] or int16; a list or batch of such clips; or a
+                waveform (samples,), which is cut into windows around the midpoints of K equal parts.
+            sampling_rate: of `audio` in Hz; must be the extractor's.
+            augment: random resized crop and flip of the frames, one draw a clip; sound is never augmented.
+            generator: where these draws come from (CPU).
+            device: where the work is done and the result lies; that of the input by default.
+            return_tensors: `"pt"` (default) or `"np"`.
+
+        Returns:
+            `pixel_values` and `audio_values`, each (batch, K, 3, height, width) float32, as far as asked for. The three
+            channels of a spectrogram are one expanded, not three stored.
+
+        Raises:
+            ValueError: nothing given, a wrong rank, empty input, or another sampling rate.
+        """
+        if videos is not None and audio is None and _rank(videos) == 1:
+            videos, audio = None, videos  # pipelines hand over a waveform as first positional argument
+        if videos is None and audio is None:
+            raise ValueError("give videos, audio or both; got neither")
+        data: dict[str, Tensor] = {}
+        if videos is not None:
+            clips = [_to_tensor(clip, device) for clip in _as_batch(videos, rank=4)]
+            stacks = [self._frames_to_stack(clip, augment=augment, generator=generator) for clip in clips]
+            data["pixel_values"] = torch.stack(stacks)
+        if audio is not None:
+            self._check_rate(sampling_rate)
+            clips = [
+                self._cut(_to_tensor(clip, device)) for clip in _as_batch(audio, rank=1 if _rank(audio) == 1 else 2)
+            ]
+            data["audio_values"] = self.spectrograms(torch.stack(clips))
+        if return_tensors == "np":
+            return BatchFeature({name: value.cpu().numpy() for name, value in data.items()})
+        return BatchFeature(data)
+
+    @property
+    def image_height_width(self) -> tuple[int, int]:
+        """`image_size` as (height, width)."""
+        if isinstance(self.image_size, int):
+            return self.image_size, self.image_size
+        height, width = self.image_size
+        return height, width
+
+    @property
+    def window_samples(self) -> int:
+        """Samples in one window of sound."""
+        return round(self.window_seconds * self.sampling_rate)
+
+    def log_mel(self, waveforms: Tensor) -> Tensor:
+        """Natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); equals librosa's."""
+        flat = waveforms.reshape(-1, waveforms.shape[-1])
+        window = torch.as_tensor(self.window, device=flat.device)
+        spectrum = torch.stft(
+            flat, self.n_fft, self.hop_length, self.win_length, window, pad_mode="constant", return_complex=True
+        )
+        power = spectrum.real.square() + spectrum.imag.square()
+        filters = torch.as_tensor(self.mel_filters, device=flat.device)
+        mel = (filters.T @ power).clamp(min=self.mel_floor).log()
+        return mel.view(*waveforms.shape[:-1], *mel.shape[1:])
+
+    def spectrograms(self, waveforms: Tensor) -> Tensor:
+        """Windows of sound (batch, K, samples) → (batch, K, 3, height, width), frequency up, time across."""
+        images = self.log_mel(waveforms).flip(-2)
+        images = nn.functional.interpolate(images, self.image_height_width, mode="bilinear", antialias=True)
+        images = (images - self.audio_mean) / (2 * self.audio_std)
+        return images[:, :, None].expand(-1, -1, 3, -1, -1)
+
+    def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
+        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames, resized before any float."""
+        if frames.dtype != torch.uint8:
+            raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
+        frames = frames.permute(0, 3, 1, 2)
+        top, left, height, width = self._box(frames.shape[-2:], augment, generator)
+        crop = frames[:, :, top : top + height, left : left + width]
+        images = nn.functional.interpolate(crop, self.image_height_width, mode="bilinear", antialias=True)
+        if augment and torch.rand((), generator=generator) < self.flip_probability:
+            images = images.flip(-1)
+        return (images.float() / 255 - self.image_mean) / self.image_std
+
+    def _box(self, size: Sequence[int], augment: bool, generator: torch.Generator | None) -> tuple[int, int, int, int]:
+        """Top, left, height, width: the largest centred box of the output's aspect, or a random one of §4.3."""
+        rows, columns = size
+        aspect = self.image_height_width[1] / self.image_height_width[0]
+        area = float(rows * columns)
+        place = torch.tensor([0.5, 0.5])
+        if augment:
+            draws = torch.rand(4, generator=generator)
+            place = draws[:2]
+            low, high = self.crop_scale
+            area *= low + (high - low) * draws[2].item()
+            low, high = (np.log(ratio) for ratio in self.crop_ratio)
+            aspect *= float(np.exp(low + (high - low) * draws[3].item()))
+        else:
+            area = min(rows, columns / aspect) ** 2 * aspect
+        height = min(rows, max(1, round((area / aspect) ** 0.5)))
+        width = min(columns, max(1, round((area * aspect) ** 0.5)))
+        return round((rows - height) * place[0].item()), round((columns - width) * place[1].item()), height, width
+
+    def _cut(self, waveform: Tensor) -> Tensor:
+        """Windows as float, (K, samples); a waveform (samples,) is cut at the midpoints of K equal parts."""
+        if waveform.dtype == torch.int16:
+            waveform = waveform.float() / 32768
+        waveform = waveform.float()
+        if waveform.ndim == 2:
+            return waveform
+        missing = self.window_samples - len(waveform)
+        if missing > 0:
+            waveform = nn.functional.pad(waveform, (missing // 2, missing - missing // 2))
+        midpoints = (torch.arange(self.num_frames) + 0.5) / self.num_frames * len(waveform)
+        starts = (midpoints - self.window_samples / 2).round().long().clamp(0, len(waveform) - self.window_samples)
+        return waveform.unfold(0, self.window_samples, 1)[starts.to(waveform.device)]
+
+    def _check_rate(self, sampling_rate: int | None) -> None:
+        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+            raise ValueError(
+                f"audio has a sampling rate of {sampling_rate} Hz, the extractor works at {self.sampling_rate} Hz: "
+                "resample first, or let CMMixerProcessor read the file"
+            )
+
+
+def _rank(value: Any) -> int:
+    """Number of dimensions of an array, a tensor, or nested lists of them."""
+    if hasattr(value, "ndim"):
+        return value.ndim
+    if isinstance(value, (list, tuple)):
+        return 1 + (_rank(value[0]) if len(value) else 0)
+    return 3 if hasattr(value, "getbands") else 0  # a PIL image is (height, width, channels)
+
+
+def _as_batch(value: Any, rank: int) -> Sequence[Any]:
+    """One clip or many → many; a clip has `rank` dimensions."""
+    got = _rank(value)
+    if got not in (rank, rank + 1):
+        raise ValueError(f"expected a clip of {rank} dimensions or a batch of them, got {got} dimensions")
+    clips = [value] if got == rank else value
+    if len(clips) == 0:
+        raise ValueError("expected at least one clip, got an empty batch")
+    return clips
+
+
+def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:
+    if not isinstance(clip, Tensor):
+        clip = torch.as_tensor(
+            np.asarray(clip) if hasattr(clip, "ndim") else np.stack([np.asarray(part) for part in clip])
+        )
+    if clip.numel() == 0:
+        raise ValueError(f"expected frames or sound, got an empty clip of shape {tuple(clip.shape)}")
+    return clip.to(device)
+
+
+__all__ = ["CMMixerFeatureExtractor"]

@@ -1,0 +1,280 @@
+"""A small world that is seen and heard: scenes of sounding shapes, drawn from a seed.
+
+A `Scene` holds every factor. `Part`s bind picture and sound: height is pitch, size and light are loudness, shape is
+timbre, sway is vibrato. `Look`, `Extra`, `Backdrop` and `Backing` are nuisances of one modality alone, drawn
+independently of the other. Rendering (`rendering.py`) reads nothing but the scene, so `dataclasses.replace` on one
+factor gives a clip that differs in just that factor.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+IDENTITIES = ("disc", "square", "triangle", "star", "ring", "cross")  # each a shape and a timbre
+TEXTURES = ("waves", "clouds", "hills", "dots")
+LOWEST_PITCH = 220.0  # Hz, the pitch of height 0 (A3); below it the mel bands are too coarse to tell notes apart
+SEMITONES = 40  # height 1 lies this far above it, at about 2217 Hz (3.3 octaves)
+SCALES = (
+    (0, 2, 4, 7, 9),
+    (0, 3, 5, 7, 10),
+    (0, 2, 3, 7, 8),
+    (0, 2, 4, 7, 11),
+)  # all pleasant against a drone on 0 and 7
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What one object plays and does: the factors that picture and sound share."""
+
+    identity: str  # shape and timbre, one of IDENTITIES
+    starts: Floats  # (notes,) s, increasing
+    stops: Floats  # (notes,) s, stops[i] <= starts[i + 1]
+    heights: Floats  # (notes,) in [0, 1], linear in log pitch
+    accents: Floats  # (notes,) in (0, 1]
+    glide: float  # s from one height to the next
+    sway_rate: float  # Hz, of the vibrato and of the sideways sway
+    sway: float  # in [0, 1], 1 is a vibrato of one semitone either way
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """How an object looks where the sound says nothing about it."""
+
+    hue: float
+    across: Floats  # (knots,) in [0, 1], equally spaced over the clip
+    tilt: float  # rad, the most that it leans to either side
+    tilt_rate: float  # Hz
+
+
+@dataclass(frozen=True, eq=False)
+class Extra:
+    """A mute object of its own shape that wanders, and pulses at a rhythm nobody hears."""
+
+    identity: str
+    look: Look
+    down: Floats  # (knots,) in [0, 1]
+    radius: float  # of the frame height
+    light: float
+    pulse: float  # in [0, 1]
+    pulse_rate: float  # Hz
+
+
+@dataclass(frozen=True, eq=False)
+class Backdrop:
+    """The moving texture behind the objects, and the camera."""
+
+    texture: str  # one of TEXTURES
+    seed: int  # of the texture and of the grain
+    palette: Floats  # (3, 3) RGB in [0, 1], from dark to light
+    drift: tuple[float, float]  # frame sizes per second, across and down
+    exposure: float
+    grain: float  # standard deviation in grey levels
+    flicker: Floats  # (knots,) grey levels in [-8, 8] that the light of the place changes by, equally spaced
+
+
+@dataclass(frozen=True, eq=False)
+class Backing:
+    """What is heard but not seen, and the recording."""
+
+    seed: int  # of the noise
+    drone: Floats  # (voices,) Hz
+    drone_level: float  # amplitudes relative to the parts
+    hits: Floats  # (beats, 2) s and strength; negative strengths are hats, positive ones drums
+    hits_level: float
+    noise_level: float
+    noise_tilt: float  # dB per octave
+    room: float  # energy of the echoes relative to the direct sound
+    room_decay: float  # s until the echoes have fallen to 1 / e
+    tilt: float  # dB per octave, of everything
+    drive: float  # how hard the limiter works
+    loudness: float  # root mean square of the whole track
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """All factors of one clip. `parts[i]` is seen as `looks[i]`."""
+
+    duration: float
+    parts: tuple[Part, ...]
+    looks: tuple[Look, ...]
+    extras: tuple[Extra, ...]
+    backdrop: Backdrop
+    backing: Backing
+
+
+# --- drawing a scene -------------------------------------------------------------------------------------------------
+
+
+def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, difficulty: float = 0.0) -> Scene:
+    """Draw a scene of `duration` seconds; the same seed gives the same scene.
+
+    `difficulty` in [0, 1] adds a second sounding object (with this probability), more mute objects that look ever more
+    like sounding ones, and a louder backing. Raises ValueError for a difficulty outside [0, 1] or less than 2 s.
+    """
+    if not 0.0 <= difficulty <= 1.0:
+        raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
+    if duration < 2.0:
+        raise ValueError(f"duration must be at least 2 s, got {duration}")
+    bound, seen, heard = (np.random.default_rng(s) for s in _spawn(seed, 3))
+    count = 1 + int(bound.random() < difficulty)
+    tempo, tonic = bound.uniform(84, 132), int(bound.integers(12))
+    scale = np.add(SCALES[bound.integers(len(SCALES))], tonic) % 12
+    identities = bound.permutation(IDENTITIES)[:count]
+    parts = tuple(_draw_part(bound, str(identity), duration, tempo, scale) for identity in identities)
+    hue = seen.uniform(
+        0.3, 1.02
+    )  # of the backdrop, green to red: dark yellow looks like mud; objects wear the opposite
+    hues = hue + 0.5 + seen.uniform(-0.18, 0.18) + np.arange(count) / 6
+    return Scene(
+        duration=duration,
+        parts=parts,
+        looks=tuple(_draw_look(seen, float(own), duration) for own in hues),
+        extras=tuple(
+            _draw_extra(seen, duration, difficulty) for _ in range(seen.integers(1, 3 + round(2 * difficulty)))
+        ),
+        backdrop=_draw_backdrop(seen, hue, duration),
+        backing=_draw_backing(heard, duration, difficulty, tempo, tonic),
+    )
+
+
+def _spawn(seed: int | np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
+    """Independent seeds; SeedSequence.spawn would count its calls, this is a pure function of the seed."""
+    entropy, key = (seed.entropy, seed.spawn_key) if isinstance(seed, np.random.SeedSequence) else (seed, ())
+    return [np.random.SeedSequence(entropy, spawn_key=(*key, i)) for i in range(count)]
+
+
+def _draw_part(
+    rng: np.random.Generator, identity: str, duration: float, tempo: float, scale: NDArray[np.int64]
+) -> Part:
+    """Compose a tune: notes of one to three half beats, some of them rests, along a contour that wanders everywhere."""
+    step = 30.0 / tempo
+    slots = rng.choice(3, size=math.ceil(duration / step), p=(0.35, 0.5, 0.15)) + 1
+    edges = np.concatenate([[0], np.cumsum(slots)]) * step
+    edges = edges[: np.searchsorted(edges, duration) + 1]
+    starts, stops = edges[:-1], edges[1:]
+    rests = rng.permutation(np.arange(1, len(starts)))[: round(0.12 * len(starts))]  # the same share in every clip
+    sounding = np.setdiff1d(np.arange(len(starts)), rests)
+    starts, stops = starts[sounding], stops[sounding]
+    on_beat = np.isclose(starts / (2 * step) % 1, 0)
+    return Part(
+        identity=identity,
+        starts=np.float32(starts),
+        stops=np.float32(stops - 0.03),
+        heights=_to_scale(_contour(rng, starts), scale),
+        accents=np.float32(rng.uniform(0.45, 0.85, len(starts)) + 0.15 * on_beat),
+        glide=rng.uniform(0.05, 0.12),
+        sway_rate=rng.uniform(2.0, 4.5),
+        sway=rng.uniform(),
+    )
+
+
+def _contour(rng: np.random.Generator, times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Heights in [0, 1] at `times` (notes,): smooth, forgotten within 1.5 s, and uniform over each clip.
+
+    Ranks instead of values make every tune use the whole range equally, so that its mean says nothing.
+    """
+    waves = rng.normal(size=(2, 24))
+    rates = rng.normal(0.0, 0.38, size=24)  # Hz; a Gaussian spectrum, correlation exp(-(2 pi 0.38 lag)^2 / 2)
+    angles = 2 * np.pi * np.outer(times, rates)
+    values = np.cos(angles) @ waves[0] + np.sin(angles) @ waves[1]
+    return values.argsort().argsort() / max(len(times) - 1, 1)
+
+
+def _to_scale(heights: NDArray[np.float64], scale: NDArray[np.int64]) -> Floats:
+    """Move every height to the nearest note of the scale (pitch classes above LOWEST_PITCH)."""
+    notes = np.array([semitone for semitone in range(SEMITONES + 1) if semitone % 12 in scale])
+    nearest = np.abs(heights[:, None] * SEMITONES - notes).argmin(1)
+    return np.float32(notes[nearest] / SEMITONES)
+
+
+def _draw_path(rng: np.random.Generator, duration: float, seconds: float = 2.0) -> Floats:
+    return np.float32(rng.uniform(size=2 + math.ceil(duration / seconds)))
+
+
+def _draw_look(rng: np.random.Generator, hue: float, duration: float) -> Look:
+    return Look(hue % 1.0, _draw_path(rng, duration), rng.uniform(0.05, 0.3), rng.uniform(0.1, 0.4))
+
+
+def _draw_extra(rng: np.random.Generator, duration: float, difficulty: float) -> Extra:
+    return Extra(
+        identity=str(rng.choice(IDENTITIES)),
+        look=_draw_look(rng, rng.uniform(), duration),
+        down=_draw_path(rng, duration, rng.uniform(0.6, 3.0)),
+        radius=0.055 + 0.085 * difficulty,
+        light=0.5 + 0.4 * difficulty,
+        pulse=difficulty,
+        pulse_rate=rng.uniform(0.7, 2.2),
+    )
+
+
+def _draw_backdrop(rng: np.random.Generator, hue: float, duration: float) -> Backdrop:
+    turn, light = rng.uniform(-0.1, 0.1), rng.uniform(0.2, 0.62)
+    shades = ((hue - turn, 0.85, 0.4 * light), (hue, 0.65, light), (hue + turn, 0.45, 1.3 * light))
+    speed, way = rng.uniform(0.02, 0.2), rng.uniform(0, 2 * np.pi)
+    return Backdrop(
+        texture=str(rng.choice(TEXTURES)),
+        seed=int(rng.integers(2**31)),
+        palette=np.stack([colour(*shade) for shade in shades]),
+        drift=(speed * np.cos(way), speed * np.sin(way)),
+        exposure=rng.uniform(0.72, 1.0),
+        grain=rng.uniform(0.0, 5.0),
+        flicker=np.float32(rng.uniform(1, 8) * (2 * _draw_path(rng, duration, rng.uniform(0.4, 2.0)) - 1)),
+    )
+
+
+def _draw_backing(rng: np.random.Generator, duration: float, difficulty: float, tempo: float, tonic: int) -> Backing:
+    """Draw a drone and drums. Key and tempo are the tune's as long as it is easy, the pattern is never."""
+    if rng.random() < difficulty:
+        tempo, tonic = rng.uniform(84, 132), int(rng.integers(12))
+    root = LOWEST_PITCH / 4 * 2 ** (tonic % 12 / 12 - (tonic > 5))
+    step = 30.0 / tempo
+    pattern = np.where(rng.random(16) < 0.45, rng.uniform(0.4, 1.0, 16) * rng.choice([1, -1], 16), 0.0)
+    strengths = np.resize(pattern, math.ceil(duration / step))
+    hits = np.stack([np.arange(len(strengths)) * step, strengths], axis=1)
+    return Backing(
+        seed=int(rng.integers(2**31)),
+        drone=np.float32(root * np.array([1.0, 1.5, 2.0])[: rng.integers(1, 4)]),
+        drone_level=rng.uniform(0.03, 0.12) * (1 + 3 * difficulty),
+        hits=np.float32(hits[strengths != 0]),
+        hits_level=rng.uniform(0.05, 0.4) * (1 + 2 * difficulty),
+        noise_level=10 ** rng.uniform(-2.6, -1.5) * (1 + 3 * difficulty),
+        noise_tilt=rng.uniform(-4, 0),
+        room=rng.uniform(0.005, 0.05),
+        room_decay=rng.uniform(0.06, 0.18),
+        tilt=rng.uniform(-3, 1),
+        drive=rng.uniform(0.05, 0.35),
+        loudness=10 ** rng.uniform(-1.3, -0.8),
+    )
+
+
+def colour(hue: float, saturation: float, value: float) -> Floats:
+    """Turn hue (in turns), saturation and value in [0, 1] into RGB (3,) in [0, 1]."""
+    ramp = np.clip(np.abs((hue + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1, 0, 1)
+    return np.float32(value * (1 - saturation * (1 - ramp)))
+
+
+# --- curves that both modalities read --------------------------------------------------------------------------------
+
+
+def height_curve(part: Part, times: Floats) -> Floats:
+    """Height in [0, 1] at `times` (N,) in seconds: held notes with a glide between them."""
+    knots = np.stack([part.starts, part.starts + part.glide], axis=1).ravel()
+    values = np.stack([np.concatenate([part.heights[:1], part.heights[:-1]]), part.heights], axis=1).ravel()
+    return np.float32(np.interp(times, knots, values))
+
+
+def loudness_curve(part: Part, times: Floats) -> Floats:
+    """Loudness in [0, 1] at `times` (N,): each note swells for 20 ms, falls to half, and fades out within 60 ms."""
+    note = np.maximum(np.searchsorted(part.starts, times, side="right") - 1, 0)
+    age, left = times - part.starts[note], part.stops[note] - times
+    swell = np.clip(age / 0.02, 0, 1) * np.clip(left / 0.06, 0, 1)
+    return part.accents[note] * swell * (0.5 + 0.5 * np.exp(np.maximum(age, 0) / np.float32(-0.25)))
+
+
+def sway_curve(part: Part, times: Floats) -> Floats:
+    """Vibrato and sideways sway in [-1, 1] at `times` (N,)."""
+    return np.float32(part.sway) * np.sin(np.float32(2 * np.pi * part.sway_rate) * times)

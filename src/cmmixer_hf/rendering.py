@@ -19,13 +19,14 @@ from .scenes import (
     Scene,
     colour,
     height_curve,
+    hush_curve,
     loudness_curve,
     sway_curve,
 )
 
 Pixels = NDArray[np.uint8]
 
-REST_LIGHT = 0.3  # how bright a silent object still is: its place and shape can always be seen
+REST_LIGHT = 0.45  # how bright a silent object still is: its place and shape can always be seen
 BOTTOM, TOP = 0.8, 0.2  # where heights 0 and 1 lie, as a fraction of the frame from its upper edge
 CYCLES, TABLE = 5, 8192  # all partials are multiples of 1/5 of the pitch: five periods make one wave table
 TREMOLO_RATE = 7.0  # Hz
@@ -53,7 +54,8 @@ def render_frames(scene: Scene, *, fps: int = 10, size: int = 128) -> Pixels:
     margin = math.ceil(size * 0.45)  # no sprite reaches further out of the frame
     canvas = np.empty((len(times), size + 2 * margin, size + 2 * margin, 3), np.uint8)
     flicker = np.rint(_follow(scene.backdrop.flicker, times, scene.duration)).astype(np.int8).view(np.uint8)
-    _paint_backdrop(canvas[:, margin:-margin, margin:-margin], scene.backdrop, times, flicker)
+    stage = np.mean([1 - 0.6 * hush_curve(part, times) for part in scene.parts], axis=0)
+    _paint_backdrop(canvas[:, margin:-margin, margin:-margin], scene.backdrop, times, (stage, flicker))
     for sprite in sprites:
         _paint(canvas, sprite, margin, size)
     return np.ascontiguousarray(canvas[:, margin:-margin, margin:-margin])
@@ -63,9 +65,9 @@ def _sounding_sprite(scene: Scene, part: Part, look: Look, times: Floats) -> Spr
     loud = loudness_curve(part, times)
     x = 0.22 + 0.56 * _follow(look.across, times, scene.duration) + 0.04 * sway_curve(part, times)
     y = BOTTOM + (TOP - BOTTOM) * height_curve(part, times)
-    light = REST_LIGHT + (1 - REST_LIGHT) * np.minimum(1, 1.3 * loud)
+    light = REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud)
     tint = np.outer(light, colour(look.hue, 0.65, scene.backdrop.exposure))
-    return Sprite(part.identity, x, y, 0.125 + 0.075 * loud, _lean(look, times), tint, loud)
+    return Sprite(part.identity, x, y, 0.15 + 0.08 * loud, _lean(look, times), tint, loud)
 
 
 def _mute_sprite(scene: Scene, extra: Extra, times: Floats) -> Sprite:
@@ -127,8 +129,10 @@ def _shade(patch: Pixels, sprite: Sprite, x: Floats, y: Floats, radius: Floats) 
     return patch
 
 
-def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, flicker: Pixels) -> None:
-    """Fill `frames` (frames, size, size, 3) with the drifting texture, its grain and its `flicker` (frames,), in place.
+def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, light: tuple[Floats, Pixels]) -> None:
+    """Fill `frames` (frames, size, size, 3) with the drifting texture and its grain, in place.
+
+    `light` is the stage's, a factor, and the place's flicker, in grey levels, each (frames,).
 
     Grain and flicker are signed, added as unsigned bytes that wrap; the texture leaves room for them at both ends.
     """
@@ -141,9 +145,10 @@ def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, flicker: 
     grain = grain.astype(np.int8).view(np.uint8).repeat(3, axis=2)  # the same in each colour
     shifts = rng.integers(size, size=(len(times), 2))
     places = np.rint(np.outer(times, backdrop.drift) * size).astype(int) % size
-    for frame, (c, r), (dc, dr), light in zip(frames, places, shifts, flicker, strict=True):
-        np.add(tile[r : r + size, c : c + size], grain[dr : dr + size, dc : dc + size], out=frame)
-        frame += light
+    for frame, (c, r), (dc, dr), stage, flicker in zip(frames, places, shifts, *light, strict=True):
+        lit = np.uint8(np.arange(256) * stage).clip(18, 233)
+        np.add(lit[tile[r : r + size, c : c + size]], grain[dr : dr + size, dc : dc + size], out=frame)
+        frame += flicker
 
 
 def _waves(rng: np.random.Generator, size: int) -> Floats:

@@ -17,6 +17,7 @@ Floats = NDArray[np.float32]
 IDENTITIES = ("disc", "square", "triangle", "star", "ring", "cross")  # each a shape and a timbre
 TEXTURES = ("waves", "clouds", "hills", "dots")
 LOWEST_PITCH = 220.0  # Hz, the pitch of height 0 (A3); below it the mel bands are too coarse to tell notes apart
+PHRASE_STEP = 0.25  # s
 SEMITONES = 40  # height 1 lies this far above it, at about 2217 Hz (3.3 octaves)
 SCALES = (
     (0, 2, 4, 7, 9),
@@ -35,6 +36,8 @@ class Part:
     stops: Floats  # (notes,) s, stops[i] <= starts[i + 1]
     heights: Floats  # (notes,) in [0, 1], linear in log pitch
     accents: Floats  # (notes,) in (0, 1]
+    phrase: Floats  # (knots,) in [0, 1], every PHRASE_STEP seconds: slow dynamics, heard and seen as stage light
+    phrasing: float  # in [0, 1], how much the phrase matters
     glide: float  # s from one height to the next
     sway_rate: float  # Hz, of the vibrato and of the sideways sway
     sway: float  # in [0, 1], 1 is a vibrato of one semitone either way
@@ -124,7 +127,7 @@ def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, di
     tempo, tonic = bound.uniform(84, 132), int(bound.integers(12))
     scale = np.add(SCALES[bound.integers(len(SCALES))], tonic) % 12
     identities = bound.permutation(IDENTITIES)[:count]
-    parts = tuple(_draw_part(bound, str(identity), duration, tempo, scale) for identity in identities)
+    parts = tuple(_draw_part(bound, str(name), duration, tempo, scale, difficulty) for name in identities)
     hue = seen.uniform(
         0.3, 1.02
     )  # of the backdrop, green to red: dark yellow looks like mud; objects wear the opposite
@@ -148,7 +151,12 @@ def _spawn(seed: int | np.random.SeedSequence, count: int) -> list[np.random.See
 
 
 def _draw_part(
-    rng: np.random.Generator, identity: str, duration: float, tempo: float, scale: NDArray[np.int64]
+    rng: np.random.Generator,
+    identity: str,
+    duration: float,
+    tempo: float,
+    scale: NDArray[np.int64],
+    difficulty: float,
 ) -> Part:
     """Compose a tune: notes of one to three half beats, some of them rests, along a contour that wanders everywhere."""
     step = 30.0 / tempo
@@ -164,21 +172,23 @@ def _draw_part(
         identity=identity,
         starts=np.float32(starts),
         stops=np.float32(stops - 0.03),
-        heights=_to_scale(_contour(rng, starts), scale),
-        accents=np.float32(rng.uniform(0.45, 0.85, len(starts)) + 0.15 * on_beat),
+        heights=_to_scale(_contour(rng, starts, rate=0.14 + 0.24 * difficulty), scale),
+        accents=np.float32(rng.uniform(0.6, 0.85, len(starts)) + 0.15 * on_beat),
+        phrase=np.float32(_contour(rng, np.arange(0, duration + PHRASE_STEP, PHRASE_STEP), rate=0.14)),
+        phrasing=1 - 0.7 * difficulty,
         glide=rng.uniform(0.05, 0.12),
         sway_rate=rng.uniform(2.0, 4.5),
         sway=rng.uniform(),
     )
 
 
-def _contour(rng: np.random.Generator, times: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Heights in [0, 1] at `times` (notes,): smooth, forgotten within 1.5 s, and uniform over each clip.
+def _contour(rng: np.random.Generator, times: NDArray[np.float64], *, rate: float) -> NDArray[np.float64]:
+    """Values in [0, 1] at `times` (N,): smooth, forgotten within 0.5 / rate seconds, and uniform over each clip.
 
     Ranks instead of values make every tune use the whole range equally, so that its mean says nothing.
     """
     waves = rng.normal(size=(2, 24))
-    rates = rng.normal(0.0, 0.38, size=24)  # Hz; a Gaussian spectrum, correlation exp(-(2 pi 0.38 lag)^2 / 2)
+    rates = rng.normal(0.0, rate, size=24)  # Hz; a Gaussian spectrum, correlation exp(-(2 pi rate lag)^2 / 2)
     angles = 2 * np.pi * np.outer(times, rates)
     values = np.cos(angles) @ waves[0] + np.sin(angles) @ waves[1]
     return values.argsort().argsort() / max(len(times) - 1, 1)
@@ -272,7 +282,14 @@ def loudness_curve(part: Part, times: Floats) -> Floats:
     note = np.maximum(np.searchsorted(part.starts, times, side="right") - 1, 0)
     age, left = times - part.starts[note], part.stops[note] - times
     swell = np.clip(age / 0.02, 0, 1) * np.clip(left / 0.06, 0, 1)
-    return part.accents[note] * swell * (0.5 + 0.5 * np.exp(np.maximum(age, 0) / np.float32(-0.25)))
+    fall = 0.6 + 0.4 * np.exp(np.maximum(age, 0) / np.float32(-0.25))
+    return part.accents[note] * swell * fall * np.exp2(np.float32(-3) * hush_curve(part, times))
+
+
+def hush_curve(part: Part, times: Floats) -> Floats:
+    """How far the playing and the stage light are held back at `times` (N,): 0 is full, 1 is 18 dB down."""
+    phrase = np.interp(times, np.arange(len(part.phrase)) * PHRASE_STEP, part.phrase)
+    return np.float32(part.phrasing * (1 - phrase))
 
 
 def sway_curve(part: Part, times: Floats) -> Floats:

@@ -1,0 +1,67 @@
+"""`cmmixer VERB …`: each verb is a dataclass of settings and a function; flags are derived from the dataclass."""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import datasets
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from . import __version__
+from .data import PrepareSettings, SourceError, prepare_source
+from .demo import DemoSettings, run_demo
+from .index import DamagedIndexError
+from .media import MediaError
+from .search import IndexSettings, SearchSettings, build_index, search
+from .training import TrainingDivergedError
+
+VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "demo": (DemoSettings, run_demo),
+    "prepare": (PrepareSettings, prepare_source),
+    "index": (IndexSettings, build_index),
+    "search": (SearchSettings, search),
+}
+REQUIRED_FLAGS = {"model"}
+STOPPED = 130  # what a shell reports after Ctrl-C
+
+
+class SettingsParser(HfArgumentParser):
+    """Flags from a dataclass; a field without a default is a positional argument, `model` apart."""
+
+    @staticmethod
+    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
+        if field.default is dataclasses.MISSING and field.name not in REQUIRED_FLAGS:
+            parser.add_argument(field.name, help=field.metadata["help"])
+        else:
+            HfArgumentParser._parse_dataclass_field(parser, field)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb. Returns 0, 1 after an error that the user can mend, 130 after Ctrl-C."""
+    parser = argparse.ArgumentParser("cmmixer", description="Video-audio retrieval with CMMixer (arXiv 2308.13820).")
+    parser.add_argument("--version", action="version", version=f"cmmixer {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=SettingsParser)
+    for name, (settings_class, _) in VERBS.items():
+        about = settings_class.__doc__
+        verbs.add_parser(name, help=about, description=about, dataclass_types=settings_class)
+    chosen = vars(parser.parse_args(arguments))
+    settings_class, run = VERBS[chosen.pop("verb")]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        run(settings_class(**chosen))
+    except KeyboardInterrupt:
+        print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr)
+        return STOPPED
+    except (SourceError, MediaError, DamagedIndexError, TrainingDivergedError, ImportError, OSError) as error:
+        print(f"cmmixer: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

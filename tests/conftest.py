@@ -1,0 +1,64 @@
+"""Small clips and models that several tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
+from cmmixer_hf.media import Sampling, write_clip
+
+SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_videos() -> Path:
+    """Folder of real clips that nobody here made."""
+    if not (SHARED / "video").is_dir():
+        pytest.skip(f"real videos are not here: {SHARED / 'video'} does not exist")
+    return SHARED / "video"
+
+
+def write_noise_clip(path: Path, seed: int, *, seconds: float = 3.0, sound: bool = True) -> Path:
+    """A short clip of coloured noise, different for each seed."""
+    rng = np.random.default_rng(seed)
+    frames = rng.integers(0, 256, (round(seconds * 10), 8, 8, 3), dtype=np.uint8).repeat(8, 1).repeat(8, 2)
+    waveform = (0.1 * rng.standard_normal(round(seconds * 16000))).astype(np.float32) if sound else None
+    write_clip(path, frames, waveform, fps=10, sampling_rate=16000)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clip_files(tmp_path_factory) -> list[Path]:
+    """Six short clips with picture and sound."""
+    folder = tmp_path_factory.mktemp("clips")
+    return [write_noise_clip(folder / f"clip{number}.mp4", number) for number in range(6)]
+
+
+@pytest.fixture
+def sampling() -> Sampling:
+    """Two frames and two windows a clip."""
+    return Sampling(num_frames=2, shorter_side=32)
+
+
+@pytest.fixture
+def extractor() -> CMMixerFeatureExtractor:
+    """Two segments of 32 × 32."""
+    return CMMixerFeatureExtractor(image_size=32, num_frames=2)
+
+
+@pytest.fixture
+def tiny_config() -> CMMixerConfig:
+    """Trains a step in milliseconds."""
+    return CMMixerConfig(
+        image_size=32,
+        num_frames=2,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=2,
+        decoder_intermediate_size=32,
+    )

@@ -1,0 +1,81 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cmmixer_hf.cli import VERBS, main
+
+
+def test_help_of_every_verb_reads_well(capsys):
+    for arguments in ([], *([verb] for verb in VERBS)):
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--help"])
+        assert stop.value.code == 0
+    text = capsys.readouterr().out
+    assert "==SUPPRESS==" not in text
+    assert all(verb in text for verb in VERBS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prepare", "nowhere", "out"], "nowhere is not a folder"),
+        (["search", "query.mp4", "nowhere"], "holds no index"),
+        (["index", "nowhere", "out", "--model", "model"], "nowhere is not a folder"),
+    ],
+)
+def test_what_cannot_work_is_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert main(arguments) == 1
+    error = capsys.readouterr().err.strip()
+    assert message in error
+    assert error.startswith("cmmixer: ")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_that_is_not_there_is_named(clip_files, tmp_path, capsys):
+    library = str(clip_files[0].parent)
+    assert main(["index", library, str(tmp_path / "index"), "--model", "./no/such/model"]) == 1
+    assert "./no/such/model is neither" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
+    def stop(settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "prepare", (VERBS["prepare"][0], stop))
+    assert main(["prepare", "a", "b"]) == 130
+    assert "goes on" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_video_is_named(tmp_path, capsys):
+    (tmp_path / "note.mp4").write_text("not a video")
+    assert main(["prepare", str(tmp_path), str(tmp_path / "out")]) == 1
+    assert "note.mp4" in capsys.readouterr().err
+
+
+def test_the_console_script_answers():
+    code = "import sys; from cmmixer_hf.cli import main; sys.exit(main(['--version']))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("cmmixer ")
+
+
+def test_prepare_index_and_search(clip_files, extractor, tiny_config, tmp_path, capsys):
+    pytest.importorskip("faiss", reason="the index needs faiss-cpu")
+    from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
+
+    library = str(clip_files[0].parent)
+    assert main(["prepare", library, str(tmp_path / "prepared"), "--num_frames", "2"]) == 0
+    assert "6 clips" in capsys.readouterr().out
+    model = str(tmp_path / "model")
+    CMMixerForRetrieval(tiny_config).save_pretrained(model)
+    CMMixerProcessor(extractor).save_pretrained(model)
+    assert main(["index", library, str(tmp_path / "index"), "--model", model, "--modality", "video"]) == 0
+    assert "6 items" in capsys.readouterr().out
+    assert main(["search", str(clip_files[2]), str(tmp_path / "index"), "--json", "--k", "3"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found[0]["title"] == "clip2"
+    assert found[0]["score"] == pytest.approx(1.0, abs=1e-3)
+    assert len(found) == 3

@@ -1,0 +1,33 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Where these exact versions exist (Python 3.11 and newer); `make CONSTRAINTS= …` takes the newest that setup.cfg allows.
+CONSTRAINTS ?= -c constraints.txt
+SEED ?= 0
+
+.PHONY: demo test slow check format
+
+$(VENV)/ready: setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(CONSTRAINTS) torch
+	$(BIN)/pip install --quiet $(CONSTRAINTS) -e ".[dev]"
+	touch $@
+
+demo: $(VENV)/ready  ## the main job: videos in, a trained model and ranked music out
+	$(BIN)/cmmixer demo --seed $(SEED) --output demo/seed-$(SEED)
+
+test: $(VENV)/ready  ## the tests, in minutes
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/ready  ## the long tests
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/ready  ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+format: $(VENV)/ready
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

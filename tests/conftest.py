@@ -62,3 +62,16 @@ def tiny_config() -> CMMixerConfig:
         decoder_num_attention_heads=2,
         decoder_intermediate_size=32,
     )
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory) -> Path:
+    """A folder in which `cmmixer demo` has run, on a handful of clips."""
+    pytest.importorskip("faiss", reason="the demo needs faiss-cpu")
+    pytest.importorskip("matplotlib", reason="the demo needs matplotlib")
+    from cmmixer_hf.demo import DemoSettings, run_demo
+
+    folder = tmp_path_factory.mktemp("demo")
+    few = {"clips": 8, "held_out": 5, "pretraining_samples": 8, "finetuning_samples": 8, "queries": 2}
+    run_demo(DemoSettings(output=str(folder / "demo" / "seed-0"), **few))
+    return folder

@@ -8,8 +8,8 @@ import cmmixer_hf
 SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from lower levels, and inside its level only what stands before it in its line.
 LEVELS = (
-    ("atomic", "configuration_cmmixer", "mixing", "masking", "patching", "layers", "losses", "metrics", "outputs")
-    + ("layer_decay", "scenes", "rendering"),
+    ("atomic", "configuration_cmmixer", "outputs", "mixing", "masking", "patching", "layers", "layer_decay", "losses")
+    + ("metrics", "scenes", "rendering"),
     ("media", "feature_extraction_cmmixer", "modeling_cmmixer", "index"),
     ("processing_cmmixer", "yardstick", "visualization", "convert"),
     ("data", "report"),

@@ -54,7 +54,7 @@ def model(request) -> CMMixerForPreTraining:
     torch.manual_seed(0)
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     decoder = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_intermediate_size": 64}
-    return CMMixerForPreTraining(CMMixerConfig(image_size=SIZE, decoder=request.param, **small, **decoder)).eval()
+    return CMMixerForPreTraining(CMMixerConfig(image_size=SIZE, decoder_type=request.param, **small, **decoder)).eval()
 
 
 def cut(picture: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -58,7 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr)
         return STOPPED
     except (SourceError, MediaError, DamagedIndexError, TrainingDivergedError, ImportError, OSError) as error:
-        print(f"cmmixer: {error}", file=sys.stderr)
+        full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        print(f"cmmixer: {error}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1
     return 0
 

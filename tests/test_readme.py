@@ -1,0 +1,41 @@
+"""What the README says is run here."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_block_runs_as_it_stands(demo_folder, monkeypatch, capsys):
+    monkeypatch.chdir(demo_folder)
+    clip = next((demo_folder / "demo" / "seed-0" / "clips").glob("*.mp4"))
+    (demo_folder / "my_clip.mp4").write_bytes(clip.read_bytes())
+    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        exec(block, {})
+    assert re.fullmatch(r"(-?\d\.\d{3}  clip-0-\d{5}\n){5}", capsys.readouterr().out)
+
+
+def test_pictures_are_there():
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", README):
+        assert (ROOT / path).is_file(), path
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_table_is_the_recorded_runs(seed):
+    results = json.loads((ROOT / "benchmarks" / "results" / f"demo-seed-{seed}.json").read_text())
+    row = next(line for line in README.splitlines() if line.startswith(f"| trained, seed {seed} |"))
+    told = [float(cell) for cell in row.split("|")[2:-1]]
+    scores = [results["scores"]["trained"][way] for way in ("video_to_audio", "audio_to_video")]
+    measured = [value for way in scores for value in way.values()]
+    assert told == [round(value, 1) for value in measured]
+    assert all(way["R@10"] >= 5 * results["scores"]["trained"]["chance"]["R@10"] for way in scores)

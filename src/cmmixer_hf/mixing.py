@@ -3,14 +3,18 @@
 M is 1 where the *video* shows. Every mask has shape (batch, frames, 1, height, width): one channel, shared over RGB.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 # Candidates per box when boxes must not overlap; a sample in which none fits gets fewer boxes.
 PLACEMENT_TRIES = 32
+DIRECTIONS = ("random", "video_in_box")
+LEVELS = ("frame", "video")
 
 
 def mix(video: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
@@ -45,19 +49,25 @@ def cutmix_mask(
         direction: `"random"` draws for each sample which modality is inside the boxes (p = ½); `"video_in_box"` is the
             paper's text. A box that is cut off covers only 0.32 of the frame on average, so a fixed side starves one.
         align: round the edges of the boxes to multiples of this many pixels.
-        generator, device: where the draws come from, and go to.
+        generator: where the draws come from; a CPU generator gives the same bits on every device.
+        device: where the mask lies.
 
     Returns:
         float mask of zeros and ones, (batch, frames, 1, height, width).
+
+    Raises:
+        ValueError: an unknown direction, or a number below 1.
 
     >>> mask = cutmix_mask(2, 8, (32, 32), generator=torch.Generator().manual_seed(0))
     >>> mask.shape, mask.unique().tolist()
     (torch.Size([2, 8, 1, 32, 32]), [0.0, 1.0])
     """
-    if direction not in ("random", "video_in_box"):
-        raise ValueError(f"direction must be 'random' or 'video_in_box', got {direction!r}")
+    if direction not in DIRECTIONS:
+        raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
+    if num_boxes < 1 or align < 1:
+        raise ValueError(f"num_boxes and align must be at least 1, got {num_boxes} and {align}")
     count = batch * frames
-    draw = partial(torch.rand, generator=generator, device=device)
+    draw = partial(_uniform, generator=generator, device=device)
     side = ((1 - draw(count, 1)) / num_boxes).sqrt()
     boxes = _place_boxes(side, size, num_boxes=num_boxes, align=align, draw=draw)
     inside = _cover(boxes, size).view(batch, frames, 1, *size)
@@ -80,7 +90,9 @@ def pixel_mask(
     >>> pixel_mask(1, 2, (16, 16), probability=1.0).mean().item()
     1.0
     """
-    return (torch.rand(batch, frames, 1, *size, generator=generator, device=device) < probability).float()
+    if not 0 <= probability <= 1:
+        raise ValueError(f"probability must lie in [0, 1], got {probability}")
+    return (_uniform(batch, frames, 1, *size, generator=generator, device=device) < probability).float()
 
 
 def mixup_mask(
@@ -97,11 +109,58 @@ def mixup_mask(
     >>> [len(frame.unique()) for frame in mask[0]]
     [1, 1, 1]
     """
-    share = torch.rand(batch, frames, 1, 1, 1, generator=generator, device=device)
+    share = _uniform(batch, frames, 1, 1, 1, generator=generator, device=device)
     return share.expand(batch, frames, 1, *size)
 
 
 MIXERS: dict[str, Callable[..., Tensor]] = {"cutmix": cutmix_mask, "pixel": pixel_mask, "mixup": mixup_mask}
+
+
+def draw_mask(
+    mixer: str,
+    batch: int,
+    frames: int,
+    size: tuple[int, int],
+    *,
+    level: str = "frame",
+    **options: Any,
+) -> Tensor:
+    """M by the name of a mixer in [`MIXERS`], (batch, frames, 1, height, width).
+
+    Args:
+        mixer, batch, frames, size: which mixer, and the stack.
+        level: `"frame"` draws afresh for each frame, `"video"` once for all frames of a clip.
+        options: further keywords of the mixer's function.
+
+    >>> mask = draw_mask("cutmix", 2, 8, (32, 32), level="video", num_boxes=2)
+    >>> mask.shape, bool((mask == mask[:, :1]).all())
+    (torch.Size([2, 8, 1, 32, 32]), True)
+    """
+    if level not in LEVELS:
+        raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
+    drawn = MIXERS[mixer](batch, frames if level == "frame" else 1, size, **options)
+    return drawn.expand(-1, frames, -1, -1, -1)
+
+
+def check_mixer(mixer: str, options: dict[str, Any]) -> None:
+    """Refuse a name that is no mixer, and options that [`draw_mask`] would not take for it.
+
+    >>> check_mixer("mixup", {"num_boxes": 2})
+    Traceback (most recent call last):
+    ValueError: mixer_kwargs of 'mixup' may hold ['level'], got ['num_boxes']
+    """
+    if mixer not in MIXERS:
+        raise ValueError(f"mixer must be one of {tuple(MIXERS)}, got {mixer!r}")
+    parameters = inspect.signature(MIXERS[mixer]).parameters
+    allowed = {"level", *parameters} - {"batch", "frames", "size", "generator", "device"}
+    if unknown := sorted(set(options) - allowed):
+        raise ValueError(f"mixer_kwargs of {mixer!r} may hold {sorted(allowed)}, got {unknown}")
+    draw_mask(mixer, 1, 1, (1, 1), generator=torch.Generator(), device="cpu", **options)  # each checks its own values
+
+
+def _uniform(*shape: int, generator: torch.Generator | None, device: torch.device | str | None) -> Tensor:
+    source = device if generator is None else generator.device
+    return torch.rand(shape, generator=generator, device=source).to(device)
 
 
 def _place_boxes(

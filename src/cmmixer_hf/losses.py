@@ -10,7 +10,7 @@ from torch import Tensor
 def reconstruction_loss(
     prediction: Tensor, target: Tensor, mask: Tensor | None = None, *, norm_pix: bool = False
 ) -> Tensor:
-    """Mean squared error over the masked patches, in float32.
+    """Mean squared error over the masked patches, in float32 at least.
 
     Args:
         prediction, target: (batch, tokens, patch pixels); the target is the *original* of one modality.
@@ -22,9 +22,16 @@ def reconstruction_loss(
     >>> reconstruction_loss(prediction, target, torch.tensor([[0.0, 1.0]])).item()
     9.0
     """
-    target = normalise_patches(target.float())[0] if norm_pix else target.float()
-    error = (prediction.float() - target).square().mean(-1)
+    target = at_least_float32(target)
+    if norm_pix:
+        target = normalise_patches(target)[0]
+    error = (prediction - target).square().mean(-1)
     return error.mean() if mask is None else (error * mask).sum() / mask.sum()
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision becomes float32, everything else stays."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def normalise_patches(patches: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,16 +69,16 @@ def info_nce(
     """
     if video.shape != audio.shape:
         raise ValueError(f"InfoNCE pairs by position: got video {tuple(video.shape)} and audio {tuple(audio.shape)}")
-    video, audio = video.float(), audio.float()
+    pairs = [(video, audio), (audio, video)] if direction == "symmetric" else [(video, audio)]
     positive = _positives(video, track_id)
-    losses = [_one_direction(video, audio, temperature, positive)]
-    if direction == "symmetric":
-        losses.append(_one_direction(audio, video, temperature, positive))
+    with torch.autocast(video.device.type, enabled=False):
+        losses = [_one_direction(*pair, temperature, positive) for pair in pairs]
     return torch.stack(losses).mean()
 
 
 def _one_direction(anchors: Tensor, candidates: Tensor, temperature: float | Tensor, positive: Tensor) -> Tensor:
-    logits = anchors.flatten(0, 1) @ gather(candidates).flatten(0, 1).T / temperature
+    anchors, candidates = at_least_float32(anchors), at_least_float32(gather(candidates))
+    logits = anchors.flatten(0, 1) @ candidates.flatten(0, 1).T / temperature
     log_probability = logits.log_softmax(-1)
     return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
 
@@ -83,7 +90,8 @@ def _positives(video: Tensor, track_id: Tensor | None) -> Tensor:
         rank = dist.get_rank() if _distributed() else 0
         track_id = torch.arange(batch, device=video.device) + rank * batch
     same_track = (track_id[:, None] == gather(track_id)[None]).float()
-    return torch.kron(same_track, torch.eye(segments, device=video.device))
+    same_place = torch.eye(segments, device=video.device)
+    return (same_track[:, None, :, None] * same_place[:, None]).flatten(2).flatten(0, 1)
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -1,0 +1,46 @@
+"""Random masking and its inverse."""
+
+import pytest
+import torch
+
+from cmmixer_hf.masking import random_masking, restore, select
+
+NOISE = torch.rand(3, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 0.75, 0.99])
+def test_kept_and_removed_tokens_divide_all(ratio):
+    ids_keep, _, mask = random_masking(NOISE, ratio)
+    kept = max(1, round(24 * (1 - ratio)))
+    assert ids_keep.shape == (3, kept)
+    assert mask.sum(1).tolist() == [24 - kept] * 3
+    assert mask.gather(1, ids_keep).sum() == 0
+
+
+def test_the_smallest_noise_stays():
+    ids_keep, _, mask = random_masking(NOISE, 0.5)
+    assert (NOISE.masked_fill(mask.bool(), -1).amax(1) < NOISE.masked_fill(~mask.bool(), 2).amin(1)).all()
+    assert torch.equal(NOISE.gather(1, ids_keep).diff(dim=1) >= 0, torch.ones(3, 11, dtype=torch.bool))
+
+
+def test_restoring_undoes_selecting():
+    tokens = torch.randn(3, 24, 5)
+    ids_keep, ids_restore, mask = random_masking(NOISE, 0.75)
+    mask_token = torch.full((1, 1, 5), 7.0)
+    restored = restore(select(tokens, ids_keep), mask_token, ids_restore)
+    assert torch.equal(restored, torch.where(mask[..., None].bool(), mask_token, tokens))
+
+
+def test_nothing_masked_gives_back_every_token():
+    tokens = torch.randn(3, 24, 5)
+    ids_keep, ids_restore, mask = random_masking(NOISE, 0.0)
+    assert torch.equal(restore(select(tokens, ids_keep), torch.zeros(1, 1, 5), ids_restore), tokens)
+    assert mask.sum() == 0
+
+
+def test_gradients_reach_visible_and_mask_tokens():
+    visible = torch.randn(3, 6, 5, requires_grad=True)
+    mask_token = torch.zeros(1, 1, 5, requires_grad=True)
+    restore(visible, mask_token, random_masking(NOISE, 0.75)[1]).sum().backward()
+    assert torch.equal(visible.grad, torch.ones_like(visible))
+    assert torch.equal(mask_token.grad, torch.full((1, 1, 5), 3 * 18.0))

@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 DECODERS = ("solo", "duet")
 LOSS_REGIONS = ("masked", "all")
 DIRECTIONS = ("symmetric", "video_to_audio")
+FRAME_LAYOUTS = ("side_by_side", "interleaved")
 
 
 @strict
@@ -18,11 +19,16 @@ class CMMixerConfig(PreTrainedConfig):
         patch_size (`int`, defaults to 16): side of a square patch in pixels.
         num_channels (`int`, defaults to 3): channels of a frame; a spectrogram is repeated over them (§4.3).
         num_frames (`int`, defaults to 8): K, segments of a clip (§3.2). The models accept any number.
+        frame_layout (`"side_by_side"` or `"interleaved"`): frames next to one another, or their pixel columns dealt out
+            in turn as in the authors' released code, which leaves Eq. 2 without segments.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder, ViT-Base by default (§4.3).
         hidden_act (`str`, defaults to `"gelu"`), layer_norm_eps (`float`, defaults to 1e-6), qkv_bias (`bool`).
         hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0).
+        drop_path_rate (`float`, defaults to 0.0): stochastic depth of the encoder's last layer, rising linearly from 0
+            at the first; an option of fine-tuning.
         initializer_range (`float`, defaults to 0.02): standard deviation of the cls and mask tokens at the start.
-        decoder (`"solo"` or `"duet"`): one decoder with two heads, or one decoder a modality (§4.6).
+        decoder_type (`"solo"` or `"duet"`): one decoder with two heads, or one decoder a modality (§4.6). Not called
+            `decoder`: transformers takes a field of that name for a sub-configuration.
         decoder_hidden_size, decoder_num_hidden_layers, decoder_num_attention_heads, decoder_intermediate_size: each
             decoder; 256 × 4 with 4 heads of 64 gives the parameters of the paper's Table 3.
         mixer (`"cutmix"`, `"pixel"` or `"mixup"`): how M of Eq. 1 is drawn (§3.2).
@@ -32,18 +38,21 @@ class CMMixerConfig(PreTrainedConfig):
         loss_on (`"masked"` or `"all"`): patches that enter the reconstruction loss.
         temperature (`float`, defaults to 0.3): τ of Eq. 2.
         learnable_temperature (`bool`, defaults to `False`): train τ from that start.
+        embed_chunk_size (`int`, *optional*): clips that a tower of the retriever embeds at a time. Their activations
+            are computed again in the backward pass (GradCache), so that a batch of thousands of pairs trains in the
+            memory of one chunk; loss and gradients stay the same.
         contrastive_direction (`"symmetric"` or `"video_to_audio"`): both directions, or Eq. 2 as printed.
 
     Example:
 
-    >>> config = CMMixerConfig(decoder="duet", mixer="pixel")
+    >>> config = CMMixerConfig(decoder_type="duet", mixer="pixel")
     >>> config.hidden_size, config.decoder_hidden_size
     (768, 256)
     """
 
     model_type = "cmmixer"
     # Evaluation concatenates what a model returns over batches; only embeddings and class scores are meant to be.
-    keys_to_ignore_at_inference = (
+    keys_to_ignore_at_inference = [  # noqa: RUF012 - Trainer adds a list to it
         "video_loss",
         "audio_loss",
         "video_logits",
@@ -56,12 +65,15 @@ class CMMixerConfig(PreTrainedConfig):
         "last_hidden_state",
         "hidden_states",
         "attentions",
-    )
+        "audio_hidden_states",
+        "audio_attentions",
+    ]
 
     image_size: int | list[int] | tuple[int, int] = 224
     patch_size: int = 16
     num_channels: int = 3
     num_frames: int = 8
+    frame_layout: str = "side_by_side"
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
@@ -71,8 +83,9 @@ class CMMixerConfig(PreTrainedConfig):
     qkv_bias: bool = True
     hidden_dropout_prob: float | int = 0.0
     attention_probs_dropout_prob: float | int = 0.0
+    drop_path_rate: float | int = 0.0
     initializer_range: float = 0.02
-    decoder: str = "solo"
+    decoder_type: str = "solo"
     decoder_hidden_size: int = 256
     decoder_num_hidden_layers: int = 4
     decoder_num_attention_heads: int = 4
@@ -85,16 +98,22 @@ class CMMixerConfig(PreTrainedConfig):
     temperature: float | int = 0.3
     learnable_temperature: bool = False
     contrastive_direction: str = "symmetric"
+    embed_chunk_size: int | None = None
 
     def validate_choices(self) -> None:
-        """Refuse a word that names no decoder, loss region or direction."""
-        choices = (("decoder", DECODERS), ("loss_on", LOSS_REGIONS), ("contrastive_direction", DIRECTIONS))
-        for name, allowed in choices:
+        """Refuse a word that names no decoder, loss region, direction or layout."""
+        choices = {
+            "decoder_type": DECODERS,
+            "loss_on": LOSS_REGIONS,
+            "contrastive_direction": DIRECTIONS,
+            "frame_layout": FRAME_LAYOUTS,
+        }
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
 
     def validate_sizes(self) -> None:
-        """Refuse sizes that do not divide, and ratios out of range."""
+        """Refuse sizes that do not divide."""
         _check_divisible("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
         heads = self.decoder_num_attention_heads
         _check_divisible("decoder_hidden_size", self.decoder_hidden_size, "decoder_num_attention_heads", heads)
@@ -102,10 +121,18 @@ class CMMixerConfig(PreTrainedConfig):
             _check_divisible("image_size", size, "patch_size", self.patch_size)
         for name in ("hidden_size", "decoder_hidden_size"):
             _check_divisible(name, getattr(self, name), "the 4 parts of a sine-cosine position", 4)
-        if not 0 <= self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
+
+    def validate_ranges(self) -> None:
+        """Refuse numbers out of their range."""
+        for name in ("mask_ratio", "drop_path_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.mask_ratio == 0 and self.loss_on == "masked":
+            raise ValueError("mask_ratio=0 leaves no patch to loss_on='masked': mask some, or set loss_on='all'")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
+        if self.embed_chunk_size is not None and self.embed_chunk_size < 1:
+            raise ValueError(f"embed_chunk_size must be at least 1, got {self.embed_chunk_size}")
 
     @property
     def image_height_width(self) -> tuple[int, int]:

@@ -72,11 +72,34 @@ class CMMixerMLP(nn.Module):
         return self.fc2(self.activation(self.fc1(hidden_states)))
 
 
+def drop_path(branch: Tensor, rate: float, training: bool) -> Tensor:
+    """Stochastic depth: a sample's residual branch (batch, tokens, hidden) is left out with probability `rate`.
+
+    Those that stay are scaled up, so that the expectation is the branch itself, as it is outside training.
+
+    >>> drop_path(torch.ones(4, 1, 1), 0.5, training=True).unique().tolist() in ([0.0], [2.0], [0.0, 2.0])
+    True
+    """
+    if not training or rate == 0:
+        return branch
+    kept = torch.rand(branch.shape[0], 1, 1, device=branch.device) >= rate
+    return branch * kept / (1 - rate)
+
+
 class CMMixerLayer(GradientCheckpointingLayer):
     """Norm, attention, add; norm, feed-forward, add."""
 
-    def __init__(self, config: PreTrainedConfig, hidden_size: int, num_heads: int, intermediate_size: int):
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        hidden_size: int,
+        num_heads: int,
+        *,
+        intermediate_size: int,
+        drop_path_rate: float = 0.0,
+    ):
         super().__init__()
+        self.drop_path_rate = drop_path_rate
         self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.attention = CMMixerAttention(config, hidden_size, num_heads)
         self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
@@ -86,5 +109,6 @@ class CMMixerLayer(GradientCheckpointingLayer):
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         """(batch, tokens, hidden) → the same shape."""
         attended, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
-        hidden_states = hidden_states + self.dropout(attended)
-        return hidden_states + self.dropout(self.mlp(self.layernorm_after(hidden_states)))
+        hidden_states = hidden_states + drop_path(self.dropout(attended), self.drop_path_rate, self.training)
+        transformed = self.mlp(self.layernorm_after(hidden_states))
+        return hidden_states + drop_path(self.dropout(transformed), self.drop_path_rate, self.training)

@@ -1,109 +1,29 @@
-"""CMMixer: the encoder, its masked pre-training with one or two decoders (§3.3), and retrieval (§3.4)."""
+"""CMMixer: the encoder, its masked pre-training (§3.3), retrieval (§3.4) and classification (§4.7)."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
+from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
-from transformers.utils import ModelOutput, TransformersKwargs
+from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_cmmixer import CMMixerConfig
 from .layers import CMMixerAttention, CMMixerLayer
-from .losses import info_nce, normalise_patches, reconstruction_loss
+from .losses import at_least_float32, info_nce, normalise_patches, reconstruction_loss
 from .masking import random_masking, restore, select
 from .metrics import segment_similarity
-from .mixing import MIXERS, mix
-from .patching import patchify, sincos_positions, unpatchify
+from .mixing import check_mixer, draw_mask, mix
+from .outputs import CMMixerFeatures, CMMixerForPreTrainingOutput, CMMixerForRetrievalOutput, CMMixerModelOutput
+from .patching import deinterleave, interleave, patchify, sincos_positions, unpatchify
 
 MODALITIES = ("video", "audio")
-
-
-@dataclass
-class CMMixerModelOutput(ModelOutput):
-    """What the encoder returns.
-
-    Args:
-        last_hidden_state: (batch, 1 + visible tokens, hidden), the cls token first, after the final norm.
-        mask: (batch, tokens), 0 is kept, 1 is removed; `None` where nothing was masked.
-        ids_restore: (batch, tokens), where each token stands among the kept ones followed by the removed ones.
-        hidden_states, attentions: per layer, where asked for.
-    """
-
-    last_hidden_state: Tensor | None = None
-    mask: Tensor | None = None
-    ids_restore: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class CMMixerForPreTrainingOutput(ModelOutput):
-    """What pre-training returns.
-
-    Args:
-        loss: `video_loss` + `audio_loss`, 1:1; scalar.
-        video_loss, audio_loss: reconstruction errors in the units of the normalised stacks, squared.
-        video_logits, audio_logits: predicted patches, (batch, tokens, p · p · channels).
-        mask: (batch, tokens), 1 where the encoder did not see the mixture.
-        ids_restore: (batch, tokens).
-        mixing_mask: M of Eq. 1, (batch, K, 1, H, W), 1 where the video shows.
-        hidden_states, attentions: of the encoder, where asked for.
-    """
-
-    loss: Tensor | None = None
-    video_loss: Tensor | None = None
-    audio_loss: Tensor | None = None
-    video_logits: Tensor | None = None
-    audio_logits: Tensor | None = None
-    mask: Tensor | None = None
-    ids_restore: Tensor | None = None
-    mixing_mask: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class CMMixerFeatures(ModelOutput):
-    """Embeddings of one modality.
-
-    Args:
-        pooler_output: (batch, hidden), mean over the segments, L2-normalised; for a first search.
-        segment_embeds: (batch, K, hidden), P_{i,l} of Eq. 2, each L2-normalised; for the exact score.
-        last_hidden_state: (batch, 1 + tokens, hidden).
-        hidden_states, attentions: per layer, where asked for.
-    """
-
-    pooler_output: Tensor | None = None
-    segment_embeds: Tensor | None = None
-    last_hidden_state: Tensor | None = None
-    hidden_states: tuple[Tensor, ...] | None = None
-    attentions: tuple[Tensor, ...] | None = None
-
-
-@dataclass
-class CMMixerForRetrievalOutput(ModelOutput):
-    """What retrieval returns.
-
-    Args:
-        loss: InfoNCE over all segments of the global batch (Eq. 2); scalar.
-        logits_per_video: (videos, tracks), mean over l of cos(P^v_l, P^m_l), over τ.
-        logits_per_audio: its transpose.
-        video_embeds, audio_embeds: pooled, (batch, hidden), L2-normalised.
-        video_segment_embeds, audio_segment_embeds: (batch, K, hidden), L2-normalised.
-    """
-
-    loss: Tensor | None = None
-    logits_per_video: Tensor | None = None
-    logits_per_audio: Tensor | None = None
-    video_embeds: Tensor | None = None
-    audio_embeds: Tensor | None = None
-    video_segment_embeds: Tensor | None = None
-    audio_segment_embeds: Tensor | None = None
 
 
 class CMMixerPatchEmbeddings(nn.Module):
@@ -160,12 +80,25 @@ class CMMixerModel(CMMixerPreTrainedModel):
     torch.Size([2, 49, 32])
     """
 
+    _keys_to_ignore_on_load_unexpected = [r"^(decoders|classifier)\."]  # noqa: RUF012
+
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
         self.patch_embeddings = CMMixerPatchEmbeddings(config)
-        sizes = (config.hidden_size, config.num_attention_heads, config.intermediate_size)
-        self.layers = nn.ModuleList(CMMixerLayer(config, *sizes) for _ in range(config.num_hidden_layers))
+        rates = [
+            config.drop_path_rate * i / max(1, config.num_hidden_layers - 1) for i in range(config.num_hidden_layers)
+        ]
+        self.layers = nn.ModuleList(
+            CMMixerLayer(
+                config,
+                config.hidden_size,
+                config.num_attention_heads,
+                intermediate_size=config.intermediate_size,
+                drop_path_rate=rate,
+            )
+            for rate in rates
+        )
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 
@@ -191,16 +124,17 @@ class CMMixerModel(CMMixerPreTrainedModel):
         if len(given) != 1:
             raise ValueError("give either pixel_values or audio_values: the encoder takes one stack at a time")
         stack = check_stack(given[0], self.config)
-        patches = patchify(stack, self.config.patch_size)
-        positions = stack_positions(stack, self.config.patch_size, self.config.hidden_size)
-        positions = positions.expand(len(stack), -1, -1)
+        patches = stack_patches(stack, self.config)
+        positions = stack_positions(stack, self.config, self.config.hidden_size).expand(stack.shape[0], -1, -1)
         mask = ids_restore = None
         if mask_ratio is not None:
             noise = torch.rand(patches.shape[:2], device=stack.device) if noise is None else noise
             ids_keep, ids_restore, mask = random_masking(noise, mask_ratio)
             patches, positions = select(patches, ids_keep), select(positions, ids_keep)
         tokens = self.patch_embeddings(patches)
-        hidden_states = torch.cat([self.cls_token.expand(len(stack), -1, -1), tokens + positions.to(tokens.dtype)], 1)
+        hidden_states = torch.cat(
+            [self.cls_token.expand(stack.shape[0], -1, -1), tokens + positions.to(tokens.dtype)], 1
+        )
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         return CMMixerModelOutput(self.layernorm(hidden_states), mask=mask, ids_restore=ids_restore)
@@ -214,8 +148,10 @@ class CMMixerDecoder(nn.Module):
         width = config.decoder_hidden_size
         self.embed = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        sizes = (width, config.decoder_num_attention_heads, config.decoder_intermediate_size)
-        self.layers = nn.ModuleList(CMMixerLayer(config, *sizes) for _ in range(config.decoder_num_hidden_layers))
+        heads, inner = config.decoder_num_attention_heads, config.decoder_intermediate_size
+        self.layers = nn.ModuleList(
+            CMMixerLayer(config, width, heads, intermediate_size=inner) for _ in range(config.decoder_num_hidden_layers)
+        )
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         pixels = config.patch_size**2 * config.num_channels
         self.heads = nn.ModuleDict({modality: nn.Linear(width, pixels) for modality in modalities})
@@ -245,8 +181,9 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
 
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
+        check_mixer(config.mixer, config.mixer_kwargs or {})
         self.cmmixer = CMMixerModel(config)
-        groups = [MODALITIES] if config.decoder == "solo" else [(modality,) for modality in MODALITIES]
+        groups = [MODALITIES] if config.decoder_type == "solo" else [(modality,) for modality in MODALITIES]
         self.decoders = nn.ModuleList(CMMixerDecoder(config, modalities) for modalities in groups)
         self.post_init()
 
@@ -274,8 +211,8 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         if mixing_mask is None:
             mixing_mask = self.draw_mixing_mask(video)
         mixture = mix(video, audio, mixing_mask)
-        encoded = self.cmmixer(mixture, noise=noise, mask_ratio=self.config.mask_ratio, **kwargs)
-        positions = stack_positions(video, self.config.patch_size, self.config.decoder_hidden_size)
+        encoded = self.cmmixer(mixture, noise=noise, mask_ratio=self.config.mask_ratio, return_dict=True, **kwargs)
+        positions = stack_positions(video, self.config, self.config.decoder_hidden_size)
         logits: dict[str, Tensor] = {}
         for decoder in self.decoders:
             logits |= decoder(encoded.last_hidden_state, encoded.ids_restore, positions)
@@ -298,12 +235,12 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
     def draw_mixing_mask(self, stack: Tensor) -> Tensor:
         """M of Eq. 1 for a stack, by the configured mixer."""
         batch, frames, _, height, width = stack.shape
-        mixer = MIXERS[self.config.mixer]
-        return mixer(batch, frames, (height, width), device=stack.device, **(self.config.mixer_kwargs or {}))
+        options = self.config.mixer_kwargs or {}
+        return draw_mask(self.config.mixer, batch, frames, (height, width), device=stack.device, **options)
 
     def reconstruction_loss(self, logits: Tensor, original: Tensor, mask: Tensor) -> Tensor:
         """Error of one modality's predicted patches against its original stack."""
-        target = patchify(original, self.config.patch_size)
+        target = stack_patches(original, self.config)
         counted = mask if self.config.loss_on == "masked" else None
         return reconstruction_loss(logits, target, counted, norm_pix=self.config.norm_pix_loss)
 
@@ -313,9 +250,13 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         Under `norm_pix_loss` the prediction is relative to each patch's mean and deviation, taken from `original`.
         """
         if self.config.norm_pix_loss:
-            _, mean, deviation = normalise_patches(patchify(original, self.config.patch_size).float())
+            _, mean, deviation = normalise_patches(at_least_float32(stack_patches(original, self.config)))
             logits = logits * deviation + mean
-        return unpatchify(logits, self.config.patch_size, frames=original.shape[1], size=stack_size(original))
+        _, frames, _, height, width = original.shape
+        if self.config.frame_layout == "side_by_side":
+            return unpatchify(logits, self.config.patch_size, frames=frames, size=(height, width))
+        strip = unpatchify(logits, self.config.patch_size, frames=1, size=(height, width * frames))
+        return deinterleave(strip, frames)
 
 
 class CMMixerForRetrieval(CMMixerPreTrainedModel):
@@ -331,6 +272,8 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
 
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
+        if config.frame_layout != "side_by_side":
+            raise ValueError(f"Eq. 2 needs segments, which frame_layout={config.frame_layout!r} does not have")
         self.video_model = CMMixerModel(config)
         self.audio_model = CMMixerModel(config)
         self.log_temperature = nn.Parameter(torch.zeros(()), requires_grad=config.learnable_temperature)
@@ -352,20 +295,23 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         model = cls(copy.deepcopy(encoder.config))
         model.video_model.load_state_dict(encoder.state_dict())
         model.audio_model.load_state_dict(encoder.state_dict())
-        model.to(dtype=encoder.dtype)  # type: ignore[call-arg]
-        return model
+        return model.to(device=encoder.device, dtype=encoder.dtype)  # type: ignore[call-arg]
 
     def get_input_embeddings(self) -> nn.Module:
         """The video tower's patch embeddings."""
         return self.video_model.patch_embeddings
 
+    @can_return_tuple
     def get_video_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
         """Embed frames, (batch, K, channels, H, W)."""
-        return _features(self.video_model(pixel_values=pixel_values, **kwargs), segments=pixel_values.shape[1])
+        encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        return _features(encoded, segments=pixel_values.shape[1])
 
+    @can_return_tuple
     def get_audio_features(self, audio_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
         """Embed spectrograms, (batch, K, channels, H, W)."""
-        return _features(self.audio_model(audio_values=audio_values, **kwargs), segments=audio_values.shape[1])
+        encoded = self.audio_model(audio_values=audio_values, return_dict=True, **kwargs)
+        return _features(encoded, segments=audio_values.shape[1])
 
     @can_return_tuple
     def forward(
@@ -387,15 +333,15 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             raise ValueError(
                 "retrieval compares both modalities; for one, call get_video_features or get_audio_features."
             )
-        video = self.get_video_features(pixel_values, **kwargs)
-        audio = self.get_audio_features(audio_values, **kwargs)
-        temperature = self.log_temperature.float().exp()
-        logits = segment_similarity(video["segment_embeds"], audio["segment_embeds"]) / temperature
+        video = self._embed(self.get_video_features, pixel_values, **kwargs)
+        audio = self._embed(self.get_audio_features, audio_values, **kwargs)
+        segments = video["segment_embeds"], audio["segment_embeds"]
+        temperature = at_least_float32(self.log_temperature).exp()
+        logits = segment_similarity(*segments) / temperature
         loss = None
         if return_loss:
-            pairs = (video["segment_embeds"], audio["segment_embeds"])
             direction = self.config.contrastive_direction
-            loss = info_nce(*pairs, temperature, track_id=track_id, direction=direction)
+            loss = info_nce(*segments, temperature, track_id=track_id, direction=direction)
         return CMMixerForRetrievalOutput(
             loss=loss,
             logits_per_video=logits,
@@ -404,7 +350,102 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             audio_embeds=audio.pooler_output,
             video_segment_embeds=video.segment_embeds,
             audio_segment_embeds=audio.segment_embeds,
+            hidden_states=video.hidden_states,
+            attentions=video.attentions,
+            audio_hidden_states=audio.hidden_states,
+            audio_attentions=audio.attentions,
         )
+
+    def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
+        """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device."""
+        if self.config.embed_chunk_size is None:
+            return features(stack, return_dict=True, **kwargs)
+
+        def embed(chunk: Tensor) -> tuple[Tensor, Tensor]:
+            found = features(chunk.to(self.device), return_dict=True)
+            return found["pooler_output"], found["segment_embeds"]
+
+        chunks = [checkpoint(embed, chunk, use_reentrant=False) for chunk in stack.split(self.config.embed_chunk_size)]
+        return CMMixerFeatures(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+
+
+class CMMixerForClassification(CMMixerPreTrainedModel):
+    """What both classifiers share: the mean of the patch tokens, and a linear layer on it."""
+
+    # Trainer would take a loss with **kwargs for one that divides by the number of items, which BCE does not.
+    accepts_loss_kwargs = False
+    _keys_to_ignore_on_load_unexpected = [r"^decoders\."]  # noqa: RUF012
+
+    def __init__(self, config: CMMixerConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.cmmixer = CMMixerModel(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def classify(self, encoded: CMMixerModelOutput, labels: Tensor | None) -> SequenceClassifierOutput:
+        """Scores of an encoded stack, (batch, labels), and their loss where `labels` are given."""
+        logits = self.classifier(encoded["last_hidden_state"][:, 1:].mean(1))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(labels, at_least_float32(logits), self.config)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=encoded.hidden_states, attentions=encoded.attentions
+        )
+
+
+class CMMixerForVideoClassification(CMMixerForClassification):
+    """Actions from frames (§4.7).
+
+    Example:
+
+    >>> small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    >>> model = CMMixerForVideoClassification(CMMixerConfig(**small, num_labels=5))
+    >>> model(pixel_values=torch.randn(2, 8, 3, 32, 32), labels=torch.tensor([0, 4])).logits.shape
+    torch.Size([2, 5])
+    """
+
+    input_modalities = ["video"]  # noqa: RUF012
+
+    @can_return_tuple
+    def forward(
+        self, pixel_values: Tensor | None = None, labels: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> SequenceClassifierOutput:
+        """Score clips.
+
+        Args:
+            pixel_values: normalised frames, (batch, K, channels, H, W).
+            labels: (batch,) integers for one class each, (batch, labels) of 0. and 1. for any number of classes, or
+                floats for regression: `config.problem_type` says which, or where it is unset the labels themselves.
+        """
+        return self.classify(self.cmmixer(pixel_values=pixel_values, return_dict=True, **kwargs), labels)
+
+
+class CMMixerForAudioClassification(CMMixerForClassification):
+    """Sounds from spectrograms (§4.7).
+
+    Example:
+
+    >>> small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    >>> model = CMMixerForAudioClassification(CMMixerConfig(**small, num_labels=5))
+    >>> model(audio_values=torch.randn(2, 8, 3, 32, 32)).logits.shape
+    torch.Size([2, 5])
+    """
+
+    main_input_name = "audio_values"
+    input_modalities = ["audio"]  # noqa: RUF012
+
+    @can_return_tuple
+    def forward(
+        self, audio_values: Tensor | None = None, labels: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> SequenceClassifierOutput:
+        """Score clips.
+
+        Args:
+            audio_values: normalised spectrograms, (batch, K, channels, H, W).
+            labels: as in [`CMMixerForVideoClassification`].
+        """
+        return self.classify(self.cmmixer(audio_values=audio_values, return_dict=True, **kwargs), labels)
 
 
 def check_stack(stack: Tensor, config: CMMixerConfig) -> Tensor:
@@ -420,15 +461,18 @@ def check_stack(stack: Tensor, config: CMMixerConfig) -> Tensor:
     return stack
 
 
-def stack_size(stack: Tensor) -> tuple[int, int]:
-    """Height and width of a stack in pixels."""
-    return stack.shape[-2], stack.shape[-1]
+def stack_patches(stack: Tensor, config: CMMixerConfig) -> Tensor:
+    """A stack as patches in the configured layout, (batch, tokens, p · p · channels)."""
+    return patchify(interleave(stack) if config.frame_layout == "interleaved" else stack, config.patch_size)
 
 
-def stack_positions(stack: Tensor, patch_size: int, dim: int) -> Tensor:
-    """Positions of a stack's tokens, (1, tokens, dim)."""
+def stack_positions(stack: Tensor, config: CMMixerConfig, dim: int) -> Tensor:
+    """Positions of a stack's tokens, (1, tokens, dim); an interleaved stack is one wide frame."""
     _, frames, _, height, width = stack.shape
-    return sincos_positions(frames, (height // patch_size, width // patch_size), dim, device=stack.device)[None]
+    rows, columns = height // config.patch_size, width // config.patch_size
+    if config.frame_layout == "interleaved":
+        frames, columns = 1, columns * frames
+    return sincos_positions(frames, (rows, columns), dim, device=stack.device)[None]
 
 
 def _features(encoded: CMMixerModelOutput, segments: int) -> CMMixerFeatures:
@@ -444,4 +488,11 @@ def _features(encoded: CMMixerModelOutput, segments: int) -> CMMixerFeatures:
     )
 
 
-__all__ = ["CMMixerForPreTraining", "CMMixerForRetrieval", "CMMixerModel", "CMMixerPreTrainedModel"]
+__all__ = [
+    "CMMixerForAudioClassification",
+    "CMMixerForPreTraining",
+    "CMMixerForRetrieval",
+    "CMMixerForVideoClassification",
+    "CMMixerModel",
+    "CMMixerPreTrainedModel",
+]

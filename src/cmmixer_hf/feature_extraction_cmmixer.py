@@ -60,7 +60,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.image_size = image_size
+        self.image_size = image_size if isinstance(image_size, int) else list(image_size)
         self.num_frames = num_frames
         self.image_mean = image_mean
         self.image_std = image_std
@@ -73,8 +73,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         self.mel_floor = mel_floor
         self.audio_mean = audio_mean
         self.audio_std = audio_std
-        self.crop_scale = crop_scale
-        self.crop_ratio = crop_ratio
+        self.crop_scale = list(crop_scale)
+        self.crop_ratio = list(crop_ratio)
         self.flip_probability = flip_probability
         # These two names are the ones that transformers leaves out of the saved JSON.
         self.mel_filters = mel_filter_bank(
@@ -244,10 +244,9 @@ def _as_batch(value: Any, rank: int) -> Sequence[Any]:
 
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:
-    if not isinstance(clip, Tensor):
-        clip = torch.as_tensor(
-            np.asarray(clip) if hasattr(clip, "ndim") else np.stack([np.asarray(part) for part in clip])
-        )
+    if isinstance(clip, (list, tuple)) and len(clip):
+        clip = np.stack([np.asarray(part) for part in clip])
+    clip = torch.as_tensor(clip)
     if clip.numel() == 0:
         raise ValueError(f"expected frames or sound, got an empty clip of shape {tuple(clip.shape)}")
     return clip.to(device)

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from cmmixer_hf import media
+from cmmixer_hf import decoding, media
 from cmmixer_hf.media import MediaError, Sampling, probe, read_clip, read_frames, read_windows, segment_midpoints
 
 FPS, RATE, SECONDS = 25, 48000, 6
@@ -145,7 +145,7 @@ def test_any_order_of_instants_gives_the_frames_of_one_pass(files, name):
         origin = min(float(s.start_time * s.time_base) for s in container.streams)
         frames = list(container.decode(video=0))
     stamps = np.arange(len(frames)) / FPS if name.endswith("avi") else [float(f.time) - origin for f in frames]
-    places = np.maximum(np.searchsorted(stamps, times + media.TICK, side="right") - 1, 0)
+    places = np.maximum(np.searchsorted(stamps, times + decoding.TICK, side="right") - 1, 0)
     assert [number_of(picture) for picture in shuffled] == places.tolist()
 
 
@@ -383,7 +383,7 @@ def test_error_survives_pickling():
 
 def test_large_pictures_are_refused_before_decoding(files, monkeypatch):
     path = files("short.mp4")
-    monkeypatch.setattr(media, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(MediaError, match="too large"):
         probe(path)
 

@@ -366,7 +366,8 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             return found["pooler_output"], found["segment_embeds"]
 
         chunks = [checkpoint(embed, chunk, use_reentrant=False) for chunk in stack.split(self.config.embed_chunk_size)]
-        return CMMixerFeatures(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
+        pooled, segments = zip(*chunks, strict=True)
+        return CMMixerFeatures(torch.cat(pooled), torch.cat(segments))
 
 
 class CMMixerForClassification(CMMixerPreTrainedModel):
@@ -380,7 +381,7 @@ class CMMixerForClassification(CMMixerPreTrainedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.cmmixer = CMMixerModel(config)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)  # type: ignore[arg-type]  # never None here
         self.post_init()
 
     def classify(self, encoded: CMMixerModelOutput, labels: Tensor | None) -> SequenceClassifierOutput:

@@ -65,7 +65,7 @@ def _sounding_sprite(scene: Scene, part: Part, look: Look, times: Floats) -> Spr
     loud = loudness_curve(part, times)
     x = 0.22 + 0.56 * _follow(look.across, times, scene.duration) + 0.04 * sway_curve(part, times)
     y = BOTTOM + (TOP - BOTTOM) * height_curve(part, times)
-    light = REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud)
+    light = np.float32(REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud))
     tint = np.outer(light, colour(look.hue, 0.65, scene.backdrop.exposure))
     return Sprite(part.identity, x, y, 0.15 + 0.08 * loud, _lean(look, times), tint, loud)
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from transformers import ViTMAEConfig, ViTMAEForPreTraining
+from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining
-from cmmixer_hf.convert import infer_config, load_weights, read_weights
+from cmmixer_hf.convert import ConvertSettings, convert, infer_config, load_weights, read_weights
 from cmmixer_hf.patching import sincos_positions
 
 SIDE, PATCH, HIDDEN = 64, 16, 128
@@ -148,6 +148,19 @@ def test_weights_without_an_encoder_are_refused():
     small = CMMixerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     with pytest.raises(ValueError, match=r"incomplete.*cls_token"):
         load_weights(CMMixerForPreTraining(small), {"norm.weight": torch.zeros(32)})
+
+
+@pytest.mark.parametrize("keep_decoder", [True, False])
+def test_conversion_leaves_a_model_and_an_account_of_every_key(vit_mae, tmp_path, keep_decoder):
+    vit_mae.save_pretrained(tmp_path / "theirs")
+    settings = ConvertSettings(str(tmp_path / "theirs"), str(tmp_path / "ours"), keep_decoder=keep_decoder)
+    report = convert(settings)
+    model = AutoModelForPreTraining.from_pretrained(tmp_path / "ours")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "ours").num_frames == 8
+    assert (tmp_path / "ours" / "conversion.txt").read_text().strip() == str(report)
+    assert torch.equal(model.cmmixer.cls_token, vit_mae.vit.embeddings.cls_token)
+    assert model.config.decoder_hidden_size == (32 if keep_decoder else 256)
+    assert bool(report.unfitting) != keep_decoder
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "folder"])

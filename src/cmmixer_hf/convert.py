@@ -13,7 +13,9 @@ from huggingface_hub import snapshot_download
 from safetensors.torch import load_file
 from torch import Tensor
 
+from .atomic import atomic_directory
 from .configuration_cmmixer import CMMixerConfig
+from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .modeling_cmmixer import CMMixerForPreTraining
 from .patching import sincos_positions
 
@@ -29,7 +31,7 @@ PLACES = (
     (r"^(?:vit\.)?(?:layernorm|norm)\.", "cmmixer.layernorm."),
     (r"^(?:decoder\.)?mask_token$", "decoders.0.mask_token"),
     (r"^(?:decoder\.)?decoder_embed\.", "decoders.0.embed."),
-    (r"^(?:decoder\.)?(?:decoder_layers|decoder_blocks)\.", "decoders.0.layers."),
+    (r"^(?:decoder\.)?(?:decoder_layers|decoder_blocks|decoder_encoder\.layer)\.", "decoders.0.layers."),
     (r"^(?:decoder\.)?decoder_norm\.", "decoders.0.layernorm."),
     (r"^decoder_pred_img\.", "decoders.0.heads.video."),
     (r"^decoder_pred_mel\.", "decoders.0.heads.audio."),
@@ -44,7 +46,30 @@ PARTS = (
     (r"\.norm1\.", ".layernorm_before."),
     (r"\.norm2\.", ".layernorm_after."),
 )
+PAPER_DECODER = {
+    name: getattr(CMMixerConfig, name)
+    for name in (
+        "decoder_hidden_size",
+        "decoder_num_hidden_layers",
+        "decoder_num_attention_heads",
+        "decoder_intermediate_size",
+    )
+}
 POSITIONS = re.compile(r"(?:^|\.)(?:pos_embed|decoder_pos_embed|position_embeddings)$")
+
+
+@dataclass
+class ConvertSettings:
+    """Which weights, and where to."""
+
+    source: str = field(
+        metadata={"help": "file, folder or Hub name of MAE's, ViTMAE's or the released CMMixer's weights"}
+    )
+    output_dir: str = field(metadata={"help": "folder for the model, its feature extractor and the report"})
+    decoder_type: str = field(default="solo", metadata={"help": "solo or duet"})
+    keep_decoder: bool = field(
+        default=True, metadata={"help": "take over the decoder's sizes; else the paper's 256 × 4"}
+    )
 
 
 @dataclass
@@ -72,6 +97,20 @@ class ConversionReport:
         lines += [f"unused     {theirs}" for theirs in self.unused]
         lines += [f"unfitting  {theirs}: {shapes}" for theirs, shapes in self.unfitting.items()]
         return "\n".join(lines + [f"missing    {ours}: freshly initialised" for ours in self.missing])
+
+
+def convert(settings: ConvertSettings) -> ConversionReport:
+    """Write other weights as a [`CMMixerForPreTraining`], and beside them `conversion.txt` with an account of each."""
+    state = read_weights(settings.source)
+    options = {} if settings.keep_decoder else PAPER_DECODER
+    model = CMMixerForPreTraining(infer_config(state, decoder_type=settings.decoder_type, **options))
+    report = load_weights(model, state)
+    with atomic_directory(settings.output_dir) as folder:
+        model.save_pretrained(folder)
+        CMMixerFeatureExtractor().save_pretrained(folder)
+        (Path(folder) / "conversion.txt").write_text(f"{report}\n")
+    print(report)
+    return report
 
 
 def load_weights(model: CMMixerForPreTraining, state: Mapping[str, Tensor]) -> ConversionReport:

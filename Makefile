@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 
-.PHONY: demo test slow check format
+.PHONY: demo test slow upstream check format
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +21,10 @@ test: $(VENV)/ready  ## the tests, in minutes
 
 slow: $(VENV)/ready  ## the long tests
 	$(BIN)/python -m pytest -m slow
+
+upstream: $(VENV)/ready  ## transformers' own common tests on our classes (fetches its source distribution)
+	$(BIN)/python tests/upstream.py
+	$(BIN)/python -m pytest tests/test_transformers_common.py
 
 check: $(VENV)/ready  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,11 @@ def test_the_python_block_runs_as_it_stands(demo_folder, monkeypatch, capsys):
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(block, {})
     assert re.fullmatch(r"(-?\d\.\d{3}  clip-0-\d{5}\n){5}", capsys.readouterr().out)
+
+
+def test_the_table_of_sizes_is_what_its_command_prints():
+    sizes = runpy.run_path(str(ROOT / "benchmarks" / "size.py"))
+    assert "\n".join(sizes["rows"]()) in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_pictures_are_there():

@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from . import __version__
+from .convert import ConvertSettings, convert
 from .data import PrepareSettings, SourceError, prepare_source
 from .demo import DemoSettings, run_demo
 from .index import DamagedIndexError
@@ -24,6 +25,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "prepare": (PrepareSettings, prepare_source),
     "index": (IndexSettings, build_index),
     "search": (SearchSettings, search),
+    "convert": (ConvertSettings, convert),
 }
 REQUIRED_FLAGS = {"model"}
 STOPPED = 130  # what a shell reports after Ctrl-C

@@ -60,7 +60,7 @@ POSITIONS = re.compile(r"(?:^|\.)(?:pos_embed|decoder_pos_embed|position_embeddi
 
 @dataclass
 class ConvertSettings:
-    """Which weights, and where to."""
+    """Turn MAE, ViTMAE or released CMMixer weights into a model of ours, with a report of every key."""
 
     source: str = field(
         metadata={"help": "file, folder or Hub name of MAE's, ViTMAE's or the released CMMixer's weights"}

@@ -80,6 +80,12 @@ def test_accumulation_takes_as_many_optimiser_steps_as_it_should(prepared, extra
     assert history[-1]["step"] == 4 * 2
 
 
+def test_the_last_steps_are_logged_too(prepared, extractor, tiny_config, tmp_path):
+    chosen = settings(tmp_path, logging_steps=3)
+    history = train(CMMixerForPreTraining(tiny_config), prepared, extractor, chosen, progress=False)
+    assert [entry["step"] for entry in history] == [3, 6, 8]
+
+
 def test_a_loss_that_is_no_number_stops_with_advice(prepared, extractor, tiny_config, tmp_path):
     model = CMMixerForPreTraining(tiny_config)
     with torch.no_grad():

@@ -183,9 +183,12 @@ def test_export_has_a_dynamic_batch(head):
     torch.testing.assert_close(exported.module()(**other).loss, model(**other).loss)
 
 
-@pytest.mark.slow
+BACKENDS = ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("head", [CMMixerForPreTraining, CMMixerForRetrieval, CMMixerForVideoClassification])
-def test_the_whole_graph_compiles_for_training_and_inference(head):
+def test_the_whole_graph_compiles_for_training_and_inference(head, backend):
     torch.manual_seed(0)
     model = head(config())
     given = stacks()
@@ -193,7 +196,8 @@ def test_the_whole_graph_compiles_for_training_and_inference(head):
         given |= {"noise": torch.rand(2, 8), "mixing_mask": torch.ones(2, 2, 1, 32, 32)}
     if head is CMMixerForVideoClassification:
         given = {"pixel_values": given["pixel_values"], "labels": torch.tensor([0, 1])}
-    compiled = torch.compile(model, fullgraph=True)
+    torch.compiler.reset()  # forget what other tests compiled
+    compiled = torch.compile(model, fullgraph=True, backend=backend)
     gradients = []
     for forward in (model, compiled):
         model.zero_grad()
@@ -205,8 +209,9 @@ def test_the_whole_graph_compiles_for_training_and_inference(head):
         torch.testing.assert_close(compiled(**given).loss, model(**given).loss, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("mixer", ["cutmix", "pixel", "mixup"])
-def test_drawing_the_mixture_and_the_mask_compiles_too(mixer):
-    compiled = torch.compile(CMMixerForPreTraining(config(mixer=mixer)), fullgraph=True)
+def test_drawing_the_mixture_and_the_mask_compiles_too(mixer, backend):
+    torch.compiler.reset()  # forget what other tests compiled
+    compiled = torch.compile(CMMixerForPreTraining(config(mixer=mixer)), fullgraph=True, backend=backend)
     assert compiled(**stacks()).loss.isfinite()

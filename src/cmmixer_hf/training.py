@@ -67,30 +67,23 @@ def train(
         mixed_precision=settings.mixed_precision, gradient_accumulation_steps=settings.accumulation_steps
     )
     set_seed(settings.seed)
-    loader = DataLoader(
-        clips,
-        batch_size=min(settings.batch_size, len(clips)),
-        shuffle=True,
-        drop_last=True,
-        collate_fn=collate_clips,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
+    loader = _make_loader(clips, settings)
     optimizer = torch.optim.AdamW(
         parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
     )
     extra_inputs = {"track_id"} & set(inspect.signature(model.forward).parameters)
     model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     steps_per_epoch = math.ceil(len(loader) / settings.accumulation_steps)
+    total = settings.epochs * steps_per_epoch
     scheduler = get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
         num_warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
-        num_training_steps=settings.epochs * steps_per_epoch,
+        num_training_steps=total,
         min_lr=settings.min_learning_rate,
     )
     make_stacks = StackMaker(extractor, augment=True, keep_spectrograms=settings.keep_spectrograms)
     log = _Log(settings.logging_steps)
     model.train()
-    total = settings.epochs * steps_per_epoch
     hidden = not (progress and accelerator.is_main_process)
     with tqdm(total=total, desc=type(accelerator.unwrap_model(model)).__name__, unit="step", disable=hidden) as bar:
         for epoch in range(settings.epochs):
@@ -109,10 +102,23 @@ def train(
                     scheduler.step()
                     bar.update()
                     bar.set_postfix(log.latest, refresh=False)
+    log.flush()
     if accelerator.is_main_process:
         save_run(accelerator.unwrap_model(model), extractor, settings, log.history)
     accelerator.wait_for_everyone()
     return log.history
+
+
+def _make_loader(clips: Dataset, settings: TrainingSettings) -> DataLoader:
+    """Shuffled full batches; fewer clips than a batch make one batch of all."""
+    return DataLoader(
+        clips,
+        batch_size=min(settings.batch_size, len(clips)),
+        shuffle=True,
+        drop_last=True,
+        collate_fn=collate_clips,
+        generator=torch.Generator().manual_seed(settings.seed),
+    )
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -150,6 +156,7 @@ class _Log:
         self.step = 0
         self.history: list[dict[str, float]] = []
         self._pending: list[dict[str, Tensor]] = []
+        self._where: dict[str, float] = {}
 
     @property
     def latest(self) -> dict[str, str]:
@@ -160,14 +167,20 @@ class _Log:
     def add(self, losses: dict[str, Tensor], **where: float) -> None:
         """Take one step's losses; every so many make an entry."""
         self.step += 1
+        self._where = where
         self._pending.append({name: value.detach() for name, value in losses.items()})
-        if len(self._pending) < self.every:
+        if len(self._pending) == self.every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Make an entry of the steps since the last one, or refuse a loss that is not finite."""
+        if not self._pending:
             return
-        means = {name: torch.stack([entry[name] for entry in self._pending]).mean().item() for name in losses}
+        means = {name: torch.stack([entry[name] for entry in self._pending]).mean().item() for name in self._pending[0]}
         self._pending.clear()
         if not math.isfinite(means["loss"]):
             raise TrainingDivergedError(
-                f"the loss is {means['loss']} by step {self.step} at learning rate {where['learning_rate']:.2e}: "
+                f"the loss is {means['loss']} by step {self.step} at learning rate {self._where['learning_rate']:.2e}: "
                 "try a smaller learning rate, a longer warm-up, or mixed_precision=no"
             )
-        self.history.append({"step": self.step, **where, **means})
+        self.history.append({"step": self.step, **self._where, **means})

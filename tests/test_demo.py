@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from conftest import write_noise_clip
@@ -105,7 +106,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path, capsys):
 def test_ctrl_c_half_way_and_again(tmp_path):
     arguments = [f"--{name}={value}" for name, value in QUICK.items()]
     command = [sys.executable, "-m", "cmmixer_hf.cli", "demo", f"--output={tmp_path / 'demo'}", *arguments]
-    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a background shell makes its children deaf
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=listening)
     while run.poll() is None and len(list(tmp_path.rglob("clip-*.mp4"))) < 3:
         time.sleep(0.05)
     os.kill(run.pid, signal.SIGINT)

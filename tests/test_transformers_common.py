@@ -10,7 +10,7 @@ import upstream
 import cmmixer_hf
 
 if not upstream.available():
-    pytest.skip("transformers' common tests are absent: run `python tests/upstream.py`", allow_module_level=True)
+    pytest.skip("transformers' common tests are absent: run `make upstream`", allow_module_level=True)
 
 modeling = upstream.load("test_modeling_common")
 configuration = upstream.load("test_configuration_common")

@@ -83,7 +83,11 @@ class Sampling:
 
 
 def segment_midpoints(duration: float, num_frames: int, *, start: float = 0.0) -> Times:
-    """Middles (K,) of `num_frames` equal parts of the `duration` seconds after `start` (§3.2)."""
+    """Middles (K,) of `num_frames` equal parts of the `duration` seconds after `start` (§3.2).
+
+    >>> segment_midpoints(8.0, 4).tolist()
+    [1.0, 3.0, 5.0, 7.0]
+    """
     if num_frames < 1 or not 0 < duration < math.inf:
         raise ValueError(f"expected a positive duration and at least 1 frame, got {duration} s and {num_frames}")
     middles = start + (np.arange(num_frames) + 0.5) * (duration / num_frames)

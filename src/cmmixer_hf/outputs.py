@@ -15,6 +15,9 @@ class CMMixerModelOutput(ModelOutput):
         mask: (batch, tokens), 0 is kept, 1 is removed; `None` where nothing was masked.
         ids_restore: (batch, tokens), where each token stands among the kept ones followed by the removed ones.
         hidden_states, attentions: per layer, where asked for.
+
+    >>> CMMixerModelOutput(last_hidden_state=Tensor(2, 9, 4)).to_tuple()[0].shape
+    torch.Size([2, 9, 4])
     """
 
     last_hidden_state: Tensor | None = None

@@ -117,6 +117,10 @@ def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, di
 
     `difficulty` in [0, 1] adds a second sounding object (with this probability), more mute objects that look ever more
     like sounding ones, and a louder backing. Raises ValueError for a difficulty outside [0, 1] or less than 2 s.
+
+    >>> scene = make_scene(0)
+    >>> scene.duration, len(scene.parts), scene.parts[0].identity in IDENTITIES
+    (12.0, 1, True)
     """
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")

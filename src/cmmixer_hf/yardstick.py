@@ -1,6 +1,10 @@
 """A yardstick: clips made from a seed in which nothing but content pairs picture and sound.
 
 The factors are in `scenes`, picture and sound in `rendering`; this file turns seeds into libraries of real mp4 files.
+
+>>> scene = make_scene(0, duration=2.0)
+>>> render_frames(scene).shape, render_sound(scene).shape
+((20, 128, 128, 3), (32000,))
 """
 
 import os

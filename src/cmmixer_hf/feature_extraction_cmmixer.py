@@ -171,12 +171,14 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return images[:, :, None].expand(-1, -1, 3, -1, -1)
 
     def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
-        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames, resized before any float."""
+        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames, resized as bytes on a CPU."""
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
         frames = frames.permute(0, 3, 1, 2)
         top, left, height, width = self._box(frames.shape[-2:], augment, generator)
         crop = frames[:, :, top : top + height, left : left + width]
+        # The antialiasing kernel for bytes is the CPU's alone, where it is much faster than the one for floats.
+        crop = crop if crop.device.type == "cpu" else crop.float()
         images = nn.functional.interpolate(crop, self.image_height_width, mode="bilinear", antialias=True)
         if augment and torch.rand((), generator=generator) < self.flip_probability:
             images = images.flip(-1)

@@ -171,7 +171,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return images[:, :, None].expand(-1, -1, 3, -1, -1)
 
     def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
-        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames, resized as bytes on a CPU."""
+        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames."""
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
         frames = frames.permute(0, 3, 1, 2)

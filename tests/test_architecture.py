@@ -13,7 +13,8 @@ rendering sound feature_extraction_cmmixer modeling_cmmixer index
 media visualization convert
 processing_cmmixer yardstick report
 data
-training evaluation search
+prepare training evaluation
+search
 demo
 __init__ cli
 """

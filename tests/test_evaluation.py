@@ -2,8 +2,9 @@ import torch
 from torch import nn
 
 from cmmixer_hf import CMMixerForRetrieval
-from cmmixer_hf.data import collate_clips, prepare_clip
+from cmmixer_hf.data import collate_clips
 from cmmixer_hf.evaluation import ClipEmbeddings, embed_clips, evaluate_retrieval
+from cmmixer_hf.prepare import prepare_clip
 
 
 def test_batches_do_not_change_embeddings(clip_files, sampling, extractor, tiny_config):

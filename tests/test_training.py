@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForPreTraining, AutoProcessor
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.data import load_prepared, prepare
+from cmmixer_hf.data import load_prepared
+from cmmixer_hf.prepare import prepare
 from cmmixer_hf.training import TrainingDivergedError, TrainingSettings, parameter_groups, train
 
 

@@ -13,10 +13,11 @@ from transformers.utils import logging
 
 from . import __version__
 from .convert import ConvertSettings, convert
-from .data import PrepareSettings, SourceError, prepare_source
+from .data import SourceError
 from .demo import DemoSettings, run_demo
 from .index import DamagedIndexError
 from .media import MediaError
+from .prepare import PrepareSettings, prepare_source
 from .search import IndexSettings, SearchSettings, build_index, search
 from .training import TrainingDivergedError
 

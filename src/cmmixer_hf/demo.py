@@ -18,13 +18,14 @@ from tqdm.auto import tqdm
 
 from .atomic import atomic_file
 from .configuration_cmmixer import CMMixerConfig
-from .data import Prepared, SourceError, StackMaker, collate_clips, find_media, load_prepared, prepare
+from .data import SourceError, StackMaker, collate_clips, load_prepared, unpack_frames
 from .evaluation import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .index import RetrievalIndex
 from .media import probe, read_windows, write_clip
 from .metrics import ranks, segment_similarity
 from .modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
+from .prepare import Prepared, find_media, prepare
 from .processing_cmmixer import clip_sampling
 from .report import Panel, Query, Report, Track, write_report
 from .training import TrainingSettings, train
@@ -203,7 +204,7 @@ def _queries(settings: DemoSettings, clips: Dataset, embeddings: ClipEmbeddings,
             Track(match.item["title"], match.score, match.item["path"] == row["path"], _sound(match.item["path"]))
             for match in matches[:5] + own
         ]
-        frames = np.frombuffer(row["frames"], np.uint8).reshape(row["frame_shape"])
+        frames = unpack_frames(row).numpy()
         queries.append(Query(Path(row["path"]).stem, frames, places[number].item(), tracks, pool=len(clips)))
     return queries
 

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .data import SourceError, find_media
+from .data import SourceError
 from .index import Match, RetrievalIndex
 from .media import MediaError, probe
 from .modeling_cmmixer import CMMixerForRetrieval
+from .prepare import find_media
 from .processing_cmmixer import CMMixerProcessor
 
 

@@ -24,7 +24,7 @@ slow: $(VENV)/ready  ## the long tests
 
 upstream: $(VENV)/ready  ## transformers' own common tests on our classes (fetches its source distribution)
 	$(BIN)/python tests/upstream.py
-	$(BIN)/python -m pytest -o addopts=-ra -p no:warnings tests/test_transformers_common.py
+	$(BIN)/python -m pytest -o addopts=-ra -p no:warnings tests/test_transformers_common.py tests/test_transformers_skips.py
 
 check: $(VENV)/ready  ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -482,6 +482,14 @@ def test_eager_and_sdpa_attention_agree(head):
     torch.testing.assert_close(main_output(eager(**given)), main_output(sdpa(**given)), atol=1e-5, rtol=1e-5)
 
 
+@torch.inference_mode()  # flex attention has no backward on a CPU
+@pytest.mark.parametrize("head", HEADS)
+def test_flex_attention_agrees_too(head):
+    given = inputs(head)
+    eager, flex = (build(head, attn_implementation=name) for name in ("eager", "flex_attention"))
+    torch.testing.assert_close(main_output(flex(**given)), main_output(eager(**given)), atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("head", HEADS)
 def test_every_layer_asks_the_attention_interface(head):
     asked = []

@@ -9,12 +9,15 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the lines above its own.
 LEVELS = """
 atomic configuration_cmmixer outputs mixing masking patching layers layer_decay losses metrics scenes decoding encoding
-rendering sound feature_extraction_cmmixer modeling_cmmixer index
+rendering sound feature_extraction_cmmixer modeling_cmmixer index pictures processes splits
 media visualization convert
-processing_cmmixer yardstick report
-data
+processing_cmmixer yardstick report clips
+data deduplication survey
+folders manifests recipes
+published streams
+sources shards
 prepare training evaluation
-search
+prepare_ray search
 demo
 __init__ cli
 """

@@ -1,6 +1,7 @@
 """Results that are whole or absent: written beside their place, then renamed into it."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,8 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial-{os.getpid()}{target.suffix}")
+    # Jobs on several machines, or in containers, may have equal process ids and write the same file at once.
+    partial = target.with_name(f".{target.stem}.partial-{secrets.token_hex(8)}{target.suffix}")
     try:
         yield partial
         os.replace(partial, target)

@@ -17,20 +17,24 @@ from datasets import Dataset
 from torch import Tensor
 
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .pictures import decode_pictures
 
 SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
         ("path", pa.string()),
+        ("audio_path", pa.string()),  # where the sound is not the video's own
         ("track_id", pa.string()),
         ("labels", pa.list_(pa.string())),
         ("split", pa.string()),
         ("fold", pa.int32()),
+        ("start", pa.float64()),  # seconds into the file
+        ("audio_start", pa.float64()),  # the same for the sound
         ("duration", pa.float64()),
         ("num_segments", pa.int32()),
         ("frames", pa.list_(pa.binary())),
         ("frame_shape", pa.list_(pa.int32())),  # height, width
-        ("frame_codec", pa.string()),  # "raw": height · width · 3 uint8
+        ("frame_codec", pa.string()),  # "raw": height · width · 3 uint8; "jpeg"
         ("waveforms", pa.binary()),
         ("error", pa.string()),
     ]
@@ -62,6 +66,8 @@ def load_prepared(folder: str | Path) -> Dataset:
 
 def unpack_frames(row: dict[str, Any]) -> Tensor:
     """A row's pictures, (K, height, width, 3) uint8."""
+    if row["frame_codec"] == "jpeg":
+        return torch.from_numpy(decode_pictures(row["frames"]))
     pictures = [_from_bytes(picture, np.uint8) for picture in row["frames"]]
     return torch.stack(pictures).view(row["num_segments"], *row["frame_shape"], 3)
 

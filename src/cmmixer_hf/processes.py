@@ -100,7 +100,7 @@ class _Worker(Generic[Item, Result]):
         return self.connection
 
     def _start(self) -> None:
-        context = _context()
+        context = worker_context()
         self.connection, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, self.function), daemon=True)
         self.process.start()
@@ -143,7 +143,7 @@ def _serve(connection: Connection, function: Callable[[Item], Result]) -> None:
         connection.send(function(item))
 
 
-def _context() -> ForkServerContext | SpawnContext:
+def worker_context() -> ForkServerContext | SpawnContext:
     """A server that has imported this package once forks all processes, each in milliseconds; Windows has none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -98,7 +98,7 @@ def test_a_file_that_changed_is_another_source(tmp_path, sampling):
 def test_shards_without_a_claim_are_not_taken_for_ours(clip_files, sampling, tmp_path):
     prepare(clip_files, tmp_path, sampling, progress=False)
     (tmp_path / "prepared.json").unlink()
-    with pytest.raises(SourceError, match="without a prepared.json"):
+    with pytest.raises(SourceError, match=r"without a prepared\.json"):
         prepare(clip_files, tmp_path, sampling, progress=False)
 
 
@@ -155,7 +155,7 @@ def test_splits_and_duplicates_from_the_command_line(clip_files, tmp_path, capsy
 @pytest.mark.parametrize("shares", ["train", "train=1,test=0", "train=a,test=b", "train=0.5,test=0.4"])
 def test_shares_that_cannot_be_are_refused(clip_files, shares):
     clips = list(read_source(str(clip_files[0].parent)).clips)
-    with pytest.raises(SourceError, match="train=0.8,test=0.2"):
+    with pytest.raises(SourceError, match=r"train=0\.8,test=0\.2"):
         split_clips(clips, shares)
 
 

@@ -105,11 +105,14 @@ def _media(value: Any, where: str, column: str) -> Media:
     """A column's value: bytes, a path or address, or `datasets`' record of both."""
     record = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}
     path, data = record.get("path"), record.get("bytes")
-    if data is not None:
+    if isinstance(data, bytes):
         return Blob(f"{where}::{path or f'clip.{column}'}", data)
-    if path is None:
+    if not isinstance(path, str):
         raise SourceError(f"{where}: column {column} holds neither bytes nor a path, but {type(value).__name__}")
     if Path(path).exists():
-        return str(path)
-    with fsspec.open(path) as file:
-        return Blob(path, file.read())
+        return path
+    try:
+        with fsspec.open(path) as file:
+            return Blob(path, file.read())
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{where}: {column} = {path!r} cannot be read ({error}): correct the row") from error

@@ -18,12 +18,14 @@ from .demo import DemoSettings, run_demo
 from .index import DamagedIndexError
 from .media import MediaError
 from .prepare import PrepareSettings, prepare_source
+from .prepare_ray import RayPrepareSettings, prepare_source_on_ray
 from .search import IndexSettings, SearchSettings, build_index, search
 from .training import TrainingDivergedError
 
 VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "demo": (DemoSettings, run_demo),
     "prepare": (PrepareSettings, prepare_source),
+    "prepare-ray": (RayPrepareSettings, prepare_source_on_ray),
     "index": (IndexSettings, build_index),
     "search": (SearchSettings, search),
     "convert": (ConvertSettings, convert),

@@ -15,7 +15,7 @@ from .deduplication import deduplicate
 from .folders import clips_of_files, find_media
 from .media import Sampling
 from .recipes import AnyClip, Recipe, Row, prepare_clip
-from .shards import ERRORS, Job, Prepared, write_shard
+from .shards import ERRORS, Job, Prepared, make_rows, write_shard
 from .sources import FORMATS, Source, read_source
 from .splits import assign_splits
 from .streams import Clips, ClipStream
@@ -96,7 +96,7 @@ def prepare(
     job.claim(restart=restart)
     total, done = job.clips_to_do(), job.clips_to_do(done=True) or 0
     with tqdm(total=total, initial=done, desc="preparing", unit="clip", disable=not progress) as bar:
-        rows = job.rows(num_workers)
+        rows = make_rows(job.tasks(), recipe, num_workers=num_workers)
         for number, first in rows:
             others = (row for _, row in islice(rows, recipe.clips_per_shard - 1))
             write_shard(shard_path(job.folder, number), _counted(chain([first], others), bar))

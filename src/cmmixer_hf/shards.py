@@ -30,6 +30,8 @@ EARLY_CLAIM = "preparing.json"  # the same until the end of a stream tells how m
 ERRORS = "errors.csv"
 LISTED = ["clip_id", "path", "error"]  # columns
 
+Task = tuple[int, ClipSpec]  # a clip, and the number of its shard
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -54,6 +56,21 @@ def write_shard(path: Path, rows: Iterable[Row]) -> None:
     ):
         for row in rows:  # a row group each
             file.write_table(pa.Table.from_pylist([row], schema=SCHEMA))
+
+
+def make_rows(tasks: Iterable[Task], recipe: Recipe, *, num_workers: int = 0) -> Iterator[tuple[int, Row]]:
+    """A row for every task, in order, in as many processes; a crash of one is an error of its clip.
+
+    Raises:
+        SourceError: a clip cannot be used, where the recipe says to fail.
+    """
+    make, seconds = partial(_numbered_row, recipe=recipe), recipe.seconds_per_clip
+    for number, row in map_in_processes(
+        make, tasks, num_workers=num_workers, died=_numbered_death, seconds_per_item=seconds
+    ):
+        if row["error"] and recipe.on_error == "fail":
+            raise SourceError(f"{row['error']} (`--on_error skip` leaves such clips out)")
+        yield number, row
 
 
 class Job:
@@ -93,7 +110,7 @@ class Job:
         counted = [number for number in mine if not done or shard_path(self.folder, number).exists()]
         return sum(min(size, self.num_clips - number * size) for number in counted)
 
-    def tasks(self) -> Iterator[tuple[int, ClipSpec]]:
+    def tasks(self) -> Iterator[Task]:
         """Clips of the shards that are missing, each with its shard's number."""
         place, missing = -1, False
         for place, clip in enumerate(self.clips):
@@ -105,17 +122,6 @@ class Job:
         if self.num_clips is None:
             self.num_clips = place + 1
             self._write_claim()
-
-    def rows(self, num_workers: int) -> Iterator[tuple[int, Row]]:
-        """Rows of the shards that are missing, each with its shard's number. Raises SourceError as the recipe says."""
-        make = partial(_numbered_row, recipe=self.recipe)
-        seconds = self.recipe.seconds_per_clip
-        for number, row in map_in_processes(
-            make, self.tasks(), num_workers=num_workers, died=_numbered_death, seconds_per_item=seconds
-        ):
-            if row["error"] and self.recipe.on_error == "fail":
-                raise SourceError(f"{row['error']} (`--on_error skip` leaves such clips out)")
-            yield number, row
 
     def finish(self) -> Prepared:
         """Count what the folder holds. Once nothing is missing, the clips that cannot be used are listed in a file.
@@ -161,11 +167,11 @@ class Job:
             )
 
 
-def _numbered_row(task: tuple[int, ClipSpec], recipe: Recipe) -> tuple[int, Row]:
+def _numbered_row(task: Task, recipe: Recipe) -> tuple[int, Row]:
     return task[0], prepare_clip(task[1], recipe)
 
 
-def _numbered_death(task: tuple[int, ClipSpec], reason: str) -> tuple[int, Row]:
+def _numbered_death(task: Task, reason: str) -> tuple[int, Row]:
     return task[0], error_row(task[1], f"{task[1].path}: {reason}; convert the file again or leave it out")
 
 

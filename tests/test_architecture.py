@@ -6,22 +6,30 @@ from pathlib import Path
 import cmmixer_hf
 
 SOURCE = Path(cmmixer_hf.__file__).parent
-# A file imports only from the lines above its own.
+# A file imports only from the paragraphs above its own.
 LEVELS = """
-atomic configuration_cmmixer outputs mixing masking patching layers layer_decay losses metrics scenes decoding encoding
-rendering sound feature_extraction_cmmixer modeling_cmmixer index pictures processes splits
-media visualization convert
-processing_cmmixer yardstick report clips
-data deduplication survey
-folders manifests recipes
+atomic configuration_cmmixer decoding encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses
+masking metrics mixing outputs patching pictures processes scenes splits
+
+data frozen_features index modeling_cmmixer rendering sound visualization
+
+convert evaluation media report
+
+clips processing_cmmixer yardstick
+
+deduplication folders manifests recipes survey training
+
 published streams
-sources shards
-prepare training evaluation
-prepare_ray search
-demo
+
+shards sources
+
+prepare
+
+demo prepare_ray search
+
 __init__ cli
 """
-LEVEL = {name: number for number, line in enumerate(LEVELS.splitlines()) for name in line.split()}
+LEVEL = {name: number for number, level in enumerate(LEVELS.split("\n\n")) for name in level.split()}
 
 
 def imports(path: Path) -> set[str]:

@@ -70,7 +70,7 @@ def info_nce(
     if video.shape != audio.shape:
         raise ValueError(f"InfoNCE pairs by position: got video {tuple(video.shape)} and audio {tuple(audio.shape)}")
     pairs = [(video, audio), (audio, video)] if direction == "symmetric" else [(video, audio)]
-    positive = _positives(video, track_id)
+    positive = positive_pairs(video, track_id)
     with torch.autocast(video.device.type, enabled=False):
         losses = [_one_direction(*pair, temperature, positive) for pair in pairs]
     return torch.stack(losses).mean()
@@ -83,7 +83,7 @@ def _one_direction(anchors: Tensor, candidates: Tensor, temperature: float | Ten
     return -((log_probability * positive).sum(-1) / positive.sum(-1)).mean()
 
 
-def _positives(video: Tensor, track_id: Tensor | None) -> Tensor:
+def positive_pairs(video: Tensor, track_id: Tensor | None) -> Tensor:
     """(local segments, global segments): 1 where both belong to one track and lie at one place in their clips."""
     batch, segments, _ = video.shape
     if track_id is None:

@@ -14,6 +14,7 @@ from .configuration_cmmixer import CMMixerConfig
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .index import RetrievalIndex
 from .media import MediaError
+from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
 from .modeling_cmmixer import (
     CMMixerForAudioClassification,
     CMMixerForPreTraining,
@@ -21,6 +22,9 @@ from .modeling_cmmixer import (
     CMMixerForVideoClassification,
     CMMixerModel,
 )
+from .modeling_cmmvr import CMMVRConfig, CMMVRForRetrieval
+from .modeling_cvmvae import CVMVAEConfig, CVMVAEForRetrieval
+from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
 from .processing_cmmixer import CMMixerProcessor
 
 __version__ = "0.1.0"
@@ -32,6 +36,14 @@ AutoModelForVideoClassification.register(CMMixerConfig, CMMixerForVideoClassific
 AutoModelForAudioClassification.register(CMMixerConfig, CMMixerForAudioClassification, exist_ok=True)
 AutoFeatureExtractor.register(CMMixerConfig, CMMixerFeatureExtractor, exist_ok=True)
 AutoProcessor.register(CMMixerConfig, CMMixerProcessor, exist_ok=True)
+for _config, _model in (
+    (CBMVRConfig, CBMVRForRetrieval),
+    (CMMVRConfig, CMMVRForRetrieval),
+    (CVMVAEConfig, CVMVAEForRetrieval),
+    (MVPtConfig, MVPtForRetrieval),
+):
+    AutoConfig.register(_config.model_type, _config, exist_ok=True)
+    AutoModel.register(_config, _model, exist_ok=True)
 
 __all__ = [
     "CMMixerConfig",

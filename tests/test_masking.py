@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmmixer_hf.masking import random_masking, restore, select
+from cmmixer_hf.masking import MASK_STRUCTURES, kept_tokens, random_masking, restore, select, structure_noise
 
 NOISE = torch.rand(3, 24, generator=torch.Generator().manual_seed(0))
 
@@ -44,3 +44,28 @@ def test_gradients_reach_visible_and_mask_tokens():
     restore(visible, mask_token, random_masking(NOISE, 0.75)[1]).sum().backward()
     assert torch.equal(visible.grad, torch.ones_like(visible))
     assert torch.equal(mask_token.grad, torch.full((1, 1, 5), 3 * 18.0))
+
+
+@pytest.mark.parametrize(
+    ("structure", "columns", "rows"), [("time", 12, 0), ("frequency", 0, 6), ("time_frequency", 8, 4)]
+)
+def test_structured_masks_remove_whole_lines(structure, columns, rows):
+    noise = torch.rand(50, 8 * 16, generator=torch.Generator().manual_seed(0))
+    mask = random_masking(structure_noise(noise, (8, 16), 0.75, structure), 0.75)[2].view(50, 8, 16)
+    assert mask.sum((1, 2)).tolist() == [96] * 50
+    whole_columns, whole_rows = mask.all(1).sum(1), mask.all(2).sum(1)
+    assert (whole_columns >= columns).all()
+    assert (whole_rows >= rows).all()
+    assert len(mask.unique(dim=0)) > 15
+    often = mask.mean(0)  # no line is preferred
+    assert often.min() > 0.5
+    assert often.max() < 0.95
+
+
+@pytest.mark.parametrize("ratio", [0.3, 0.5, 0.8])
+@pytest.mark.parametrize("structure", MASK_STRUCTURES)
+def test_a_structure_changes_which_tokens_go_and_not_how_many(structure, ratio):
+    noise = torch.rand(3, 96, generator=torch.Generator().manual_seed(0))
+    structured = structure_noise(noise, (8, 12), ratio, structure)
+    assert torch.equal(structured, noise) == (structure == "unstructured")
+    assert random_masking(structured, ratio)[2].sum(1).tolist() == [96 - kept_tokens(96, ratio)] * 3

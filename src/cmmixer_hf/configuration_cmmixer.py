@@ -114,13 +114,13 @@ class CMMixerConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide."""
-        _check_divisible("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
+        check_divisible("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
         heads = self.decoder_num_attention_heads
-        _check_divisible("decoder_hidden_size", self.decoder_hidden_size, "decoder_num_attention_heads", heads)
+        check_divisible("decoder_hidden_size", self.decoder_hidden_size, "decoder_num_attention_heads", heads)
         for size in self.image_height_width:
-            _check_divisible("image_size", size, "patch_size", self.patch_size)
+            check_divisible("image_size", size, "patch_size", self.patch_size)
         for name in ("hidden_size", "decoder_hidden_size"):
-            _check_divisible(name, getattr(self, name), "the 4 parts of a sine-cosine position", 4)
+            check_divisible(name, getattr(self, name), "the 4 parts of a sine-cosine position", 4)
 
     def validate_ranges(self) -> None:
         """Refuse numbers out of their range."""
@@ -143,7 +143,8 @@ class CMMixerConfig(PreTrainedConfig):
         return height, width
 
 
-def _check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:
+def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:
+    """Refuse a size that another does not divide."""
     if value % divisor:
         raise ValueError(f"{name} ({value}) must be a multiple of {divisor_name} ({divisor})")
 

@@ -1,4 +1,4 @@
-"""One pre-norm Transformer layer, used by the encoder and the decoders."""
+"""One pre-norm Transformer layer, used by every encoder and decoder."""
 
 from collections.abc import Callable
 
@@ -100,15 +100,20 @@ class CMMixerLayer(GradientCheckpointingLayer):
     ):
         super().__init__()
         self.drop_path_rate = drop_path_rate
-        self.layernorm_before = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_before: nn.Module = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.attention = CMMixerAttention(config, hidden_size, num_heads)
-        self.layernorm_after = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after: nn.Module = nn.LayerNorm(hidden_size, eps=config.layer_norm_eps)
         self.mlp = CMMixerMLP(config, hidden_size, intermediate_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: Tensor, **kwargs) -> Tensor:
         """(batch, tokens, hidden) → the same shape."""
-        attended, _ = self.attention(self.layernorm_before(hidden_states), **kwargs)
+        return self.transform(hidden_states, (self.layernorm_before, self.layernorm_after), **kwargs)
+
+    def transform(self, hidden_states: Tensor, norms: tuple[nn.Module, nn.Module], **kwargs) -> Tensor:
+        """The layer with these two norms, which need not be the only ones that share its weights."""
+        before, after = norms
+        attended, _ = self.attention(before(hidden_states), **kwargs)
         hidden_states = hidden_states + drop_path(self.dropout(attended), self.drop_path_rate, self.training)
-        transformed = self.mlp(self.layernorm_after(hidden_states))
+        transformed = self.mlp(after(hidden_states))
         return hidden_states + drop_path(self.dropout(transformed), self.drop_path_rate, self.training)

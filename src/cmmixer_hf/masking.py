@@ -3,6 +3,14 @@
 import torch
 from torch import Tensor
 
+# Axes of a spectrogram's grid (batch, frequency, time) along which whole lines of tokens are removed.
+MASK_STRUCTURES: dict[str, tuple[int, ...]] = {
+    "unstructured": (),
+    "frequency": (1,),
+    "time": (2,),
+    "time_frequency": (1, 2),
+}
+
 
 def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Tensor]:
     """Which tokens the encoder sees: those with the smallest noise.
@@ -19,11 +27,43 @@ def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Te
     ([[1, 3]], [[1.0, 0.0, 1.0, 0.0]])
     """
     tokens = noise.shape[1]
-    kept = max(1, round(tokens * (1 - mask_ratio)))
+    kept = kept_tokens(tokens, mask_ratio)
     ids_shuffle = noise.argsort(dim=1, stable=True)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= kept).float()
     return ids_shuffle[:, :kept], ids_restore, mask
+
+
+def kept_tokens(tokens: int, mask_ratio: float) -> int:
+    """How many of so many tokens the encoder sees; at least one."""
+    return max(1, round(tokens * (1 - mask_ratio)))
+
+
+def structure_noise(noise: Tensor, grid: tuple[int, int], mask_ratio: float, structure: str) -> Tensor:
+    """Noise under which [`random_masking`] removes whole lines of a spectrogram's tokens (CAV-MAE's ablation).
+
+    The lines with the largest sums of noise go first; what the ratio then still lacks goes by the noise itself. With
+    both axes each loses a share s of its lines, (1 − s)² = 1 − ratio.
+
+    Args:
+        noise: (batch, rows · columns), uniform in [0, 1).
+        grid: rows (frequencies) and columns (times).
+        mask_ratio: as in [`random_masking`].
+        structure: a key of `MASK_STRUCTURES`.
+
+    >>> noise = torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.4, 0.5]])
+    >>> random_masking(structure_noise(noise, (2, 3), 0.34, "time"), 0.34)[2].view(2, 3).tolist()
+    [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    """
+    table = noise.unflatten(1, grid)
+    axes = MASK_STRUCTURES[structure]
+    share = mask_ratio if len(axes) < 2 else 1 - (1 - mask_ratio) ** 0.5
+    removed = torch.zeros_like(table, dtype=torch.bool)
+    for axis in axes:
+        across = 3 - axis
+        places = table.sum(across).argsort(dim=1, descending=True).argsort(dim=1)
+        removed = removed | (places < int(share * table.shape[axis])).unsqueeze(across)
+    return (table + removed).flatten(1)
 
 
 def select(tokens: Tensor, ids_keep: Tensor) -> Tensor:

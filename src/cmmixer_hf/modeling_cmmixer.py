@@ -21,7 +21,7 @@ from .masking import random_masking, restore, select
 from .metrics import segment_similarity
 from .mixing import check_mixer, draw_mask, mix
 from .outputs import CMMixerFeatures, CMMixerForPreTrainingOutput, CMMixerForRetrievalOutput, CMMixerModelOutput
-from .patching import deinterleave, interleave, patchify, sincos_positions, unpatchify
+from .patching import check_stack, deinterleave, interleave, patchify, sincos_positions, unpatchify
 
 MODALITIES = ("video", "audio")
 
@@ -123,7 +123,7 @@ class CMMixerModel(CMMixerPreTrainedModel):
         given = [stack for stack in (pixel_values, audio_values) if stack is not None]
         if len(given) != 1:
             raise ValueError("give either pixel_values or audio_values: the encoder takes one stack at a time")
-        stack = check_stack(given[0], self.config)
+        stack = check_stack(given[0], self.config.patch_size, self.config.num_channels)
         patches = stack_patches(stack, self.config)
         positions = stack_positions(stack, self.config, self.config.hidden_size).expand(stack.shape[0], -1, -1)
         mask = ids_restore = None
@@ -207,7 +207,8 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         """
         if pixel_values is None or audio_values is None:
             raise ValueError("pre-training needs both pixel_values and audio_values")
-        video, audio = check_stack(pixel_values, self.config), check_stack(audio_values, self.config)
+        sizes = self.config.patch_size, self.config.num_channels
+        video, audio = check_stack(pixel_values, *sizes), check_stack(audio_values, *sizes)
         if mixing_mask is None:
             mixing_mask = self.draw_mixing_mask(video)
         mixture = mix(video, audio, mixing_mask)
@@ -342,19 +343,7 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         if return_loss:
             direction = self.config.contrastive_direction
             loss = info_nce(*segments, temperature, track_id=track_id, direction=direction)
-        return CMMixerForRetrievalOutput(
-            loss=loss,
-            logits_per_video=logits,
-            logits_per_audio=logits.T,
-            video_embeds=video.pooler_output,
-            audio_embeds=audio.pooler_output,
-            video_segment_embeds=video.segment_embeds,
-            audio_segment_embeds=audio.segment_embeds,
-            hidden_states=video.hidden_states,
-            attentions=video.attentions,
-            audio_hidden_states=audio.hidden_states,
-            audio_attentions=audio.attentions,
-        )
+        return CMMixerForRetrievalOutput.from_features(video, audio, logits=logits, loss=loss)
 
     def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
         """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device."""
@@ -447,19 +436,6 @@ class CMMixerForAudioClassification(CMMixerForClassification):
             labels: as in [`CMMixerForVideoClassification`].
         """
         return self.classify(self.cmmixer(audio_values=audio_values, return_dict=True, **kwargs), labels)
-
-
-def check_stack(stack: Tensor, config: CMMixerConfig) -> Tensor:
-    """Refuse a stack that is not (batch, K, channels, H, W) in floating point with H and W multiples of the patch."""
-    expected = f"(batch, frames, {config.num_channels}, height, width) with sides divisible by {config.patch_size}"
-    shape = tuple(stack.shape)
-    if len(shape) != 5 or shape[2] != config.num_channels or any(side % config.patch_size for side in shape[3:]):
-        raise ValueError(f"expected a stack of shape {expected}, got {shape}")
-    if not stack.is_floating_point():
-        raise ValueError(
-            f"expected a normalised floating-point stack, got {stack.dtype}; call the feature extractor first"
-        )
-    return stack
 
 
 def stack_patches(stack: Tensor, config: CMMixerConfig) -> Tensor:

@@ -16,7 +16,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
     Args:
         image_size (`int` or `[int, int]`, defaults to 224): height and width of both stacks in pixels.
         num_frames (`int`, defaults to 8): K, segments that a waveform or a file is cut into.
-        image_mean, image_std (`float`, defaults to 0.45 and 0.225): frames become (x/255 − mean)/std.
+        image_mean, image_std (`float` or one a channel, defaults to 0.45 and 0.225): frames become (x/255 − mean)/std.
         sampling_rate (`int`, defaults to 16000): of the sound, in Hz.
         window_seconds (`float`, defaults to 2.6): sound a segment.
         n_fft, win_length, hop_length (`int`, defaults to 400, 400, 160): Hann window of 25 ms every 10 ms, in samples.
@@ -38,13 +38,15 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
     """
 
     model_input_names = ["pixel_values", "audio_values"]  # noqa: RUF012 - transformers declares it as a plain list
+    # Dimensions of sound as it is given → those of one clip's.
+    _clip_rank = {1: 1, 2: 2, 3: 2}  # noqa: RUF012
 
     def __init__(
         self,
         image_size: int | Sequence[int] = 224,
         num_frames: int = 8,
-        image_mean: float = 0.45,
-        image_std: float = 0.225,
+        image_mean: float | Sequence[float] = 0.45,
+        image_std: float | Sequence[float] = 0.225,
         sampling_rate: int = 16000,
         window_seconds: float = 2.6,
         n_fft: int = 400,
@@ -62,8 +64,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         super().__init__(**kwargs)
         self.image_size = image_size if isinstance(image_size, int) else list(image_size)
         self.num_frames = num_frames
-        self.image_mean = image_mean
-        self.image_std = image_std
+        self.image_mean = image_mean if isinstance(image_mean, (int, float)) else list(image_mean)
+        self.image_std = image_std if isinstance(image_std, (int, float)) else list(image_std)
         self.sampling_rate = sampling_rate
         self.window_seconds = window_seconds
         self.n_fft = n_fft
@@ -77,16 +79,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         self.crop_ratio = list(crop_ratio)
         self.flip_probability = flip_probability
         # These two names are the ones that transformers leaves out of the saved JSON.
-        self.mel_filters = mel_filter_bank(
-            num_frequency_bins=n_fft // 2 + 1,
-            num_mel_filters=num_mel_bins,
-            min_frequency=0.0,
-            max_frequency=sampling_rate / 2,
-            sampling_rate=sampling_rate,
-            norm="slaney",
-            mel_scale="slaney",
-        ).astype(np.float32)
-        self.window = torch.hann_window(win_length).numpy()
+        self.mel_filters = self._make_mel_filters().astype(np.float32)
+        self.window = self._make_window().numpy()
 
     def __call__(
         self,
@@ -130,10 +124,9 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             data["pixel_values"] = torch.stack(stacks)
         if audio is not None:
             self._check_rate(sampling_rate)
-            clips = [
-                self._cut(_to_tensor(clip, device)) for clip in _as_batch(audio, rank=1 if _rank(audio) == 1 else 2)
-            ]
-            data["audio_values"] = self.spectrograms(torch.stack(clips))
+            sounds = _as_batch(audio, rank=self._clip_rank.get(_rank(audio), 2))
+            clips = [_to_float(_to_tensor(sound, device)) for sound in sounds]
+            data["audio_values"] = self._sounds_to_stacks(clips, augment=augment, generator=generator)
         if return_tensors == "np":
             return BatchFeature({name: value.cpu().numpy() for name, value in data.items()})
         return BatchFeature(data)
@@ -170,6 +163,29 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         images = (images - self.audio_mean) / (2 * self.audio_std)
         return images[:, :, None].expand(-1, -1, 3, -1, -1)
 
+    def denormalise(self, pixel_values: Tensor) -> Tensor:
+        """Normalised frames (..., 3, height, width) → the same in 0..1."""
+        return pixel_values * _per_channel(self.image_std, pixel_values) + _per_channel(self.image_mean, pixel_values)
+
+    def _make_mel_filters(self) -> np.ndarray:
+        """(frequency bins, mel bins)."""
+        return mel_filter_bank(
+            num_frequency_bins=self.n_fft // 2 + 1,
+            num_mel_filters=self.num_mel_bins,
+            min_frequency=0.0,
+            max_frequency=self.sampling_rate / 2,
+            sampling_rate=self.sampling_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
+
+    def _make_window(self) -> Tensor:
+        return torch.hann_window(self.win_length)
+
+    def _sounds_to_stacks(self, clips: Sequence[Tensor], *, augment: bool, generator: torch.Generator | None) -> Tensor:
+        """Sound of each clip as float, (K, samples) or (samples,) → what the model takes; never augmented (§4.3)."""
+        return self.spectrograms(torch.stack([self._cut(clip) for clip in clips]))
+
     def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames."""
         if frames.dtype != torch.uint8:
@@ -178,11 +194,15 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         top, left, height, width = self._box(frames.shape[-2:], augment, generator)
         crop = frames[:, :, top : top + height, left : left + width]
         # The antialiasing kernel for bytes is the CPU's alone, where it is much faster than the one for floats.
-        crop = crop if crop.device.type == "cpu" else crop.float()
-        images = nn.functional.interpolate(crop, self.image_height_width, mode="bilinear", antialias=True)
+        images = self._resize(crop if crop.device.type == "cpu" else crop.float())
         if augment and torch.rand((), generator=generator) < self.flip_probability:
             images = images.flip(-1)
-        return (images.float() / 255 - self.image_mean) / self.image_std
+        mean, std = _per_channel(self.image_mean, images), _per_channel(self.image_std, images)
+        return (images.float() / 255 - mean) / std
+
+    def _resize(self, images: Tensor) -> Tensor:
+        """(K, 3, h, w) → (K, 3, height, width), in 0..255."""
+        return nn.functional.interpolate(images, self.image_height_width, mode="bilinear", antialias=True)
 
     def _box(self, size: Sequence[int], augment: bool, generator: torch.Generator | None) -> tuple[int, int, int, int]:
         """Top, left, height, width: the largest centred box of the output's aspect, or a random one of §4.3."""
@@ -204,10 +224,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return round((rows - height) * place[0].item()), round((columns - width) * place[1].item()), height, width
 
     def _cut(self, waveform: Tensor) -> Tensor:
-        """Windows as float, (K, samples); a waveform (samples,) is cut at the midpoints of K equal parts."""
-        if waveform.dtype == torch.int16:
-            waveform = waveform.float() / 32768
-        waveform = waveform.float()
+        """Windows (K, samples); a waveform (samples,) is cut at the midpoints of K equal parts."""
         if waveform.ndim == 2:
             return waveform
         missing = self.window_samples - len(waveform)
@@ -243,6 +260,16 @@ def _as_batch(value: Any, rank: int) -> Sequence[Any]:
     if len(clips) == 0:
         raise ValueError("expected at least one clip, got an empty batch")
     return clips
+
+
+def _per_channel(value: float | list[float], images: Tensor) -> float | Tensor:
+    """One number as it is, several so that they meet the channels of (..., channels, height, width)."""
+    return torch.tensor(value, device=images.device)[:, None, None] if isinstance(value, list) else value
+
+
+def _to_float(sound: Tensor) -> Tensor:
+    """Samples in [−1, 1]."""
+    return sound.float() / 32768 if sound.dtype == torch.int16 else sound.float()
 
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:

@@ -81,7 +81,7 @@ class CMMixerProcessor(ProcessorMixin):
 def _read_paths(value: Any, read: Callable[[str | os.PathLike], np.ndarray | None]) -> Any:
     """Paths become arrays; anything else stays."""
     if isinstance(value, (str, os.PathLike)):
-        return read(value)
+        return [read(value)]
     if isinstance(value, Sequence) and len(value) and all(isinstance(item, (str, os.PathLike)) for item in value):
         return [read(item) for item in value]
     return value

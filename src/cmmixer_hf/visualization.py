@@ -65,7 +65,7 @@ class SeparationPictures:
 
 def frames_to_rgb(pixel_values: Tensor, extractor: CMMixerFeatureExtractor) -> RGB:
     """Normalised frames (K, 3, H, W) → (K, H, W, 3) uint8: the extractor's normalisation undone, clipped to 0..255."""
-    frames = pixel_values.detach().float().cpu() * extractor.image_std + extractor.image_mean
+    frames = extractor.denormalise(pixel_values.detach().float().cpu())
     return (frames * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy()
 
 

@@ -11,13 +11,14 @@ LEVELS = """
 atomic configuration_cmmixer decoding encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses
 masking metrics mixing outputs patching pictures processes scenes splits
 
-data frozen_features index modeling_cmmixer rendering sound visualization
+configuration_cav_mae data feature_extraction_cav_mae frozen_features index modeling_cmmixer ranking_losses rendering
+sound visualization
 
-convert evaluation media report
+convert evaluation layers_cav_mae media modeling_baseline report
 
-clips processing_cmmixer yardstick
+clips modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer yardstick
 
-deduplication folders manifests recipes survey training
+deduplication folders manifests modeling_cmmvr recipes survey training
 
 published streams
 

@@ -10,11 +10,19 @@ from transformers import (
     AutoProcessor,
 )
 
+from .configuration_cav_mae import CAVMAEConfig
 from .configuration_cmmixer import CMMixerConfig
+from .feature_extraction_cav_mae import CAVMAEFeatureExtractor
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .index import RetrievalIndex
 from .media import MediaError
 from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
+from .modeling_cav_mae import (
+    CAVMAEForAudioVisualClassification,
+    CAVMAEForPreTraining,
+    CAVMAEForRetrieval,
+    CAVMAEModel,
+)
 from .modeling_cmmixer import (
     CMMixerForAudioClassification,
     CMMixerForPreTraining,
@@ -45,7 +53,21 @@ for _config, _model in (
     AutoConfig.register(_config.model_type, _config, exist_ok=True)
     AutoModel.register(_config, _model, exist_ok=True)
 
+AutoConfig.register("cav_mae", CAVMAEConfig, exist_ok=True)
+AutoModel.register(CAVMAEConfig, CAVMAEModel, exist_ok=True)
+AutoModelForPreTraining.register(CAVMAEConfig, CAVMAEForPreTraining, exist_ok=True)
+AutoModelForVideoClassification.register(CAVMAEConfig, CAVMAEForAudioVisualClassification, exist_ok=True)
+AutoModelForAudioClassification.register(CAVMAEConfig, CAVMAEForAudioVisualClassification, exist_ok=True)
+AutoFeatureExtractor.register(CAVMAEConfig, CAVMAEFeatureExtractor, exist_ok=True)
+AutoProcessor.register(CAVMAEConfig, CMMixerProcessor, exist_ok=True)
+
 __all__ = [
+    "CAVMAEConfig",
+    "CAVMAEFeatureExtractor",
+    "CAVMAEForAudioVisualClassification",
+    "CAVMAEForPreTraining",
+    "CAVMAEForRetrieval",
+    "CAVMAEModel",
     "CMMixerConfig",
     "CMMixerFeatureExtractor",
     "CMMixerForAudioClassification",

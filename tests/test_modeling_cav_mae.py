@@ -490,16 +490,26 @@ def test_a_classifier_has_the_layers_of_its_stream_alone(head, tmp_path):
     pretrained = build("pretraining")
     pretrained.save_pretrained(tmp_path)
     model, report = HEADS[head].from_pretrained(tmp_path, classifier_stream=head, output_loading_info=True)
-    assert all(key.startswith("classifier") for key in report["missing_keys"])
+    assert all(key.startswith(("classifier.", "layernorm.")) for key in report["missing_keys"])
     assert not report["unexpected_keys"]
     assert list(model.cav_mae.branches) == (["audio", "video"] if head == "joint" else [head])
     whole, given = pretrained.cav_mae(**clips(frames=1)), inputs(head, frames=1)
     name = "last_hidden_state" if head == "joint" else f"{head}_hidden_state"
-    pooled = model.classifier_norm(whole[name].mean(1))
+    pooled = model.layernorm(whole[name].mean(1))
     torch.testing.assert_close(model.eval()(**given).logits, model.classifier(pooled))
 
 
 # Conventions of transformers
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head not in ("model", "pretraining")])
+def test_an_encoder_can_be_taken_out_of_any_head(head, tmp_path):
+    model = build(head)
+    model.save_pretrained(tmp_path)
+    streams = model.cav_mae.streams
+    encoder, report = CAVMAEModel.from_pretrained(tmp_path, streams=streams, output_loading_info=True)
+    assert not any(report.values())
+    torch.testing.assert_close(encoder.state_dict(), model.cav_mae.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -16,13 +16,13 @@ from .feature_extraction_cav_mae import CAVMAEFeatureExtractor
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .index import RetrievalIndex
 from .media import MediaError
-from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
 from .modeling_cav_mae import (
     CAVMAEForAudioVisualClassification,
     CAVMAEForPreTraining,
     CAVMAEForRetrieval,
     CAVMAEModel,
 )
+from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
 from .modeling_cmmixer import (
     CMMixerForAudioClassification,
     CMMixerForPreTraining,

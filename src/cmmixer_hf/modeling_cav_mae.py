@@ -13,7 +13,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
-from transformers.utils.output_capturing import capture_outputs
+from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_cav_mae import STREAMS, CAVMAEConfig
 from .layers import CMMixerAttention, CMMixerLayer
@@ -49,7 +49,11 @@ class CAVMAEPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-    _can_record_outputs = {"hidden_states": CMMixerLayer, "attentions": CMMixerAttention}  # noqa: RUF012
+    _can_record_outputs = {  # noqa: RUF012
+        # Two of them, because the layers of several streams run: no index counts those of one from the end.
+        "hidden_states": [OutputRecorder(CMMixerLayer, layer_name="branches"), OutputRecorder(CAVMAEJointLayer)],
+        "attentions": CMMixerAttention,
+    }
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -147,7 +151,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
         modalities = [modality for modality in MODALITIES if modality not in self.branches]
         norms = [rf"(^|\.)layernorm(_before|_after)?\.{stream}\." for stream in streams]
         branches = [rf"(^|\.)branches\.{modality}\." for modality in modalities]
-        return [r"^(decoder|classifier|classifier_norm)\.", *norms, *branches]
+        return [r"^(decoder|classifier)\.", r"^layernorm\.(weight|bias)$", *norms, *branches]
 
     def _stacks(self, pixel_values: Tensor | None, audio_values: Tensor | None) -> dict[str, Tensor]:
         """What was given, each frame a clip of its own, (batch, 1, channels, H, W); sound first."""
@@ -397,7 +401,7 @@ class CAVMAEForAudioVisualClassification(CAVMAEPreTrainedModel):
         self.loss_type = "ForSequenceClassification"
         self.num_labels = config.num_labels
         self.cav_mae = CAVMAEModel(config, streams=(config.classifier_stream,))
-        self.classifier_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)  # type: ignore[arg-type]  # never None here
         self.post_init()
 
@@ -425,7 +429,7 @@ class CAVMAEForAudioVisualClassification(CAVMAEPreTrainedModel):
             frames = pixel_values.shape[1]
         encoded = self.cav_mae(pixel_values=pixel_values, audio_values=audio_values, return_dict=True, **kwargs)
         pooled = encoded.last_hidden_state.unflatten(1, (frames, -1)).mean(2)
-        logits = average_scores(self.classifier(self.classifier_norm(pooled)), self._problem_type(labels))
+        logits = average_scores(self.classifier(self.layernorm(pooled)), self._problem_type(labels))
         loss = None
         if labels is not None:
             loss = self.loss_function(labels, at_least_float32(logits), self.config)

@@ -8,11 +8,11 @@ import cmmixer_hf
 SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
-atomic configuration_cmmixer decoding encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses
-masking metrics mixing outputs patching pictures processes scenes splits
+atomic configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses masking
+metrics mixing opening outputs patching pictures processes scenes splits
 
-configuration_cav_mae data feature_extraction_cav_mae frozen_features index modeling_cmmixer ranking_losses rendering
-sound visualization
+configuration_cav_mae data decoding feature_extraction_cav_mae frozen_features index modeling_cmmixer ranking_losses
+rendering sound visualization
 
 convert evaluation layers_cav_mae media modeling_baseline report
 

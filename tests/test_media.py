@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from cmmixer_hf import decoding, media
+from cmmixer_hf import decoding, media, opening
 from cmmixer_hf.media import MediaError, Sampling, probe, read_clip, read_frames, read_windows, segment_midpoints
 
 FPS, RATE, SECONDS = 25, 48000, 6
@@ -383,7 +383,7 @@ def test_error_survives_pickling():
 
 def test_large_pictures_are_refused_before_decoding(files, monkeypatch):
     path = files("short.mp4")
-    monkeypatch.setattr(decoding, "MAX_PIXELS", HEIGHT * WIDTH - 1)
+    monkeypatch.setattr(opening, "MAX_PIXELS", HEIGHT * WIDTH - 1)
     with pytest.raises(MediaError, match="too large"):
         probe(path)
 

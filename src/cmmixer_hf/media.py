@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .decoding import FrameReader, MediaError, Path, Source, open_source
+from .decoding import FrameReader
 from .encoding import Frames, write_clip
+from .opening import MediaError, Path, Source, open_source
 from .sound import Waves, read_sound
 
 __all__ = [

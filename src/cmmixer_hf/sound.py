@@ -9,7 +9,7 @@ import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 
-from .decoding import END_TOLERANCE, Source
+from .opening import END_TOLERANCE, Source
 
 Waves = npt.NDArray[np.float32]
 

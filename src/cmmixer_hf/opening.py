@@ -1,0 +1,175 @@
+"""Open a media file and walk through its packets.
+
+No other file opens media to read them. Seconds count from where the earlier of picture and sound starts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any, Literal, NoReturn
+
+import av
+from av.audio.frame import AudioFrame
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+
+Path = str | os.PathLike[str]
+
+MAX_PIXELS = 8192 * 4320  # 8K; a tiny file can announce a picture that fills the memory
+END_TOLERANCE = 0.5  # seconds by which picture or data may fall short: sound often outlasts the picture
+LONGEST = 1e6  # seconds; a header that says more than eleven days is wrong
+
+# A playlist or a concatenation list could make a local file read other files or the network.
+FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf,wav,aiff,mp3,flac,ogg,aac"
+OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
+# FFmpegError is the rule; the others were seen on damaged files too.
+DECODE_ERRORS = (
+    av.FFmpegError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    MemoryError,
+)
+
+
+class MediaError(Exception):
+    """A file that cannot be used: which one, why, and what to do about it, on one line."""
+
+    def __init__(self, path: str, reason: str, advice: str) -> None:
+        super().__init__(path, reason, advice)  # all three, so that it can be pickled between processes
+        self.path, self.reason, self.advice = path, reason, advice
+
+    def __str__(self) -> str:
+        return " ".join(f"{self.path}: {self.reason}; {self.advice}".split())
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a file, close it afterwards, and turn whatever PyAV raises meanwhile into a MediaError."""
+    try:
+        source = Source(path)
+        with closing(source):
+            yield source
+    except DECODE_ERRORS as error:
+        what = getattr(error, "strerror", None) or error
+        reason = f"damaged, truncated or not a known media file ({type(error).__name__}: {what})"
+        raise MediaError(os.fspath(path), reason, "check that it plays; fetch or convert it again") from error
+
+
+def _check_file(path: Path) -> str:
+    """Absolute name of a regular, non-empty local file: opening a pipe or a device would block for ever."""
+    name = os.fspath(path)
+    if "://" in name:
+        raise MediaError(name, "is an address, not a file", "download it first")
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError) as error:
+        raise MediaError(name, f"cannot be read ({error})", "check the path and its permissions") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise MediaError(name, f"is {kind}, not a regular file", "give the path of one media file")
+    if status.st_size == 0:
+        raise MediaError(name, "is empty", "fetch it again")
+    return os.path.abspath(name)
+
+
+class Source:
+    """An open file with its main picture and sound; `origin` is the time stamp where its timeline begins."""
+
+    container: InputContainer
+    video: Any  # VideoStream or None
+    audio: Any  # AudioStream or None
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._name = os.fspath(path), _check_file(path)
+        self.origin = self.reached = 0.0  # `reached`: end of the data read since `packets` was called
+        self._load()
+        streams = [stream for stream in (self.video, self.audio) if stream]
+        if not streams:
+            raise MediaError(self.path, "has neither a video nor an audio stream", "give a video or a sound file")
+        # What is stamped before zero is an encoder's run-up, which is not played.
+        self.origin = max(0.0, min(float((s.start_time or 0) * (s.time_base or 0)) for s in streams))
+        self.duration = self._duration(streams)
+
+    def close(self) -> None:
+        """Release the file."""
+        self.container.close()
+
+    def reopen(self) -> None:
+        """Go back to the first packet, which seeking does not reach in every format."""
+        self.close()
+        self._load()
+
+    def _load(self) -> None:
+        self.container = av.open(self._name, options=OPEN_OPTIONS, metadata_errors="ignore")
+        self.video, self.audio = self._main("video"), self._main("audio")
+        if self.video:
+            context = self.video.codec_context
+            if context.width * context.height > MAX_PIXELS:
+                reason = f"its picture of {context.width} x {context.height} is too large"
+                raise MediaError(self.path, reason, f"scale it below {MAX_PIXELS} pixels")
+            context.options = {"max_pixels": str(MAX_PIXELS)}  # the size may also change on the way
+            context.thread_type, context.thread_count = "NONE", 1  # workers run in parallel over files
+
+    def _main(self, kind: Literal["video", "audio"]) -> Stream | None:
+        """The stream of a kind that FFmpeg would choose, unless it is cover art or has no decoder."""
+        best, streams = self.container.streams.best(kind), getattr(self.container.streams, kind)
+        usable = [s for s in streams if s.codec_context and not s.disposition & Disposition.attached_pic]
+        return best if best in usable else next(iter(usable), None)
+
+    def _duration(self, streams: list[Stream]) -> float:
+        """Length in seconds: the header's word if it can be believed, else counted from the packets."""
+        stated = (self.container.duration or 0) / av.time_base
+        if 0 < stated < LONGEST and self.container.format.name not in UNTIMED_FORMATS:
+            return stated
+        for _ in self.packets(*streams):
+            pass
+        if not 0 < self.reached < LONGEST:
+            raise MediaError(self.path, "holds no timed picture or sound", "check that it plays, or convert it")
+        self.reopen()
+        return self.reached
+
+    def require(self, kind: Literal["video", "audio"]) -> Any:
+        """The stream of a kind; MediaError if there is none."""
+        stream = getattr(self, kind)
+        if stream is None:
+            raise MediaError(self.path, f"has no {kind} stream", f"leave it out or read it with {kind}=False")
+        return stream
+
+    def seconds(self, stamped: Packet | VideoFrame | AudioFrame) -> float | None:
+        """Where a packet or frame lies on the timeline; None without a time stamp."""
+        stamp = stamped.dts if stamped.pts is None else stamped.pts
+        return None if stamp is None else float(stamp * (stamped.time_base or 0)) - self.origin
+
+    def packets(self, *streams: Stream) -> Iterator[Packet]:
+        """Packets from here to the end of the file, where each stream ends in an empty one."""
+        self.reached = 0.0
+        try:
+            for packet in self.container.demux(*streams):
+                length = float((packet.duration or 0) * packet.time_base)
+                self.reached = max(self.reached, (self.seconds(packet) or 0.0) + length)
+                yield packet
+        except av.FFmpegError as error:
+            self.cut_off(f"after {self.reached:.1f} s ({error.strerror})", error)
+
+    def decode(self, packet: Packet, *, tolerant: bool) -> list[Any]:
+        """Frames of a packet; `tolerant` before the first, as one may have landed between key frames or in padding."""
+        try:
+            return packet.decode()
+        except av.InvalidDataError as error:
+            if not tolerant:
+                self.cut_off(f"near {self.seconds(packet) or 0.0:.1f} s ({error.strerror})", error)
+            return []
+
+    def cut_off(self, where: str, cause: Exception | None = None) -> NoReturn:
+        """Report a file that holds less than it promises."""
+        raise MediaError(self.path, f"truncated or damaged {where}", "fetch it again or cut it anew") from cause

@@ -1,9 +1,11 @@
 """Small clips and models that several tests share."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from media_files import FILES, PICTURES, SOUNDS, write_media
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
 from cmmixer_hf.media import Sampling, write_clip
@@ -33,6 +35,18 @@ def clip_files(tmp_path_factory) -> list[Path]:
     """Six short clips with picture and sound."""
     folder = tmp_path_factory.mktemp("clips")
     return [write_noise_clip(folder / f"clip{number}.mp4", number) for number in range(6)]
+
+
+@pytest.fixture(scope="session")
+def media_file(tmp_path_factory) -> Callable[[str], Path]:
+    """Path of a file of `media_files`, written when first asked for."""
+    folder, recipes = tmp_path_factory.mktemp("media"), FILES | SOUNDS | PICTURES
+
+    def get(name: str) -> Path:
+        path = folder / name
+        return path if path.exists() else write_media(path, recipes[name])
+
+    return get
 
 
 @pytest.fixture

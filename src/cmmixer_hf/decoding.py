@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import av
@@ -28,6 +28,7 @@ class FrameReader:
         self._start_from(iter(()))
         codec = self.stream.codec_context
         self.format = source.container.format.name
+        self.step = float(1 / (self.stream.average_rate or 25) / self.stream.time_base)  # from frame to frame
         self.can_seek = self.format not in ONE_PASS_FORMATS
         self.may_skip = self.can_seek and codec.name == "h264"  # elsewhere it saves nothing or is not safe
         if codec.name == "h264" and "444" in (codec.pix_fmt or ""):
@@ -75,12 +76,13 @@ class FrameReader:
     def _go(self, back: float) -> None:
         """Move to the key frame before `back` seconds before the target; inf is the start of the file."""
         if back == math.inf:
-            self.source.reopen()
+            self.source.reopen(guess_stamps=self.format != "mpeg")
             self.stream = self.source.video
         else:
             with suppress(av.FFmpegError):  # it cannot seek: the next attempt goes further back
                 self.source.container.seek(self._ticks(max(self.target - back, 0.0)), stream=self.stream)
-        self._start_from(self._decode())
+        frames = self._decode()
+        self._start_from(steady_stamps(frames, self.step) if self.format == "mpeg" else frames)
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Frames from here on, in the order of presentation."""
@@ -114,6 +116,27 @@ class FrameReader:
         if self.current and self.skipped > self._time(self.current) + TICK:
             self.may_skip = False  # frames far apart: the right one lies before the margin
             return None
-        if self.current and not self.ahead and self.target > self.source.reached + END_TOLERANCE:
-            self.source.cut_off(f"after {self.source.reached:.1f} s of picture, {self.target:.1f} s wanted")
+        if self.current and not self.ahead:
+            end = max(self.source.reached, self._time(self.current))
+            if self.target > end + END_TOLERANCE:
+                self.source.cut_off(f"after {end:.1f} s of picture, {self.target:.1f} s wanted")
         return self.current
+
+
+def steady_stamps(frames: Iterable[VideoFrame], step: float) -> Iterator[VideoFrame]:
+    """Stamp frames without a stamp `step` ticks after the one before, and so those that bear another frame's stamp.
+
+    MPEG program streams stamp few frames, and where small ones share a packet FFmpeg may give a stamp to the wrong one.
+    A stamp off the beat is believed where the next is off by as much, or when it is far off: there data was lost.
+    """
+    expected, off = math.nan, math.inf
+    for frame in frames:
+        ahead = math.nan if frame.pts is None else frame.pts - expected
+        off_beat = step * 0.75 < abs(ahead) < step * 8
+        if frame.pts is None or (off_beat and abs(ahead - off) > step / 2):
+            frame.pts = None if math.isnan(expected) else round(expected)
+            off = ahead if off_beat else off
+        else:
+            off = math.inf
+        expected = expected if frame.pts is None else frame.pts + step
+        yield frame

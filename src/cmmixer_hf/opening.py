@@ -22,11 +22,14 @@ Path = str | os.PathLike[str]
 
 MAX_PIXELS = 8192 * 4320  # 8K; a tiny file can announce a picture that fills the memory
 END_TOLERANCE = 0.5  # seconds by which picture or data may fall short: sound often outlasts the picture
+STARTS_LATE = 0.1  # seconds; a first time stamp over this is no encoder's delay
 LONGEST = 1e6  # seconds; a header that says more than eleven days is wrong
 
 # A playlist or a concatenation list could make a local file read other files or the network.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf,wav,aiff,mp3,flac,ogg,aac"
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+# Their clocks start anew every 26 hours; FFmpeg stamps what lies before that as negative.
+WRAPPING_FORMATS = {"mpegts", "mpeg"}
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
 # FFmpegError is the rule; the others were seen on damaged files too.
 DECODE_ERRORS = (
@@ -92,25 +95,26 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path, self._name = os.fspath(path), _check_file(path)
         self.origin = self.reached = 0.0  # `reached`: end of the data read since `packets` was called
-        self._load()
+        self._load({})
         streams = [stream for stream in (self.video, self.audio) if stream]
         if not streams:
             raise MediaError(self.path, "has neither a video nor an audio stream", "give a video or a sound file")
-        # What is stamped before zero is an encoder's run-up, which is not played.
-        self.origin = max(0.0, min(float((s.start_time or 0) * (s.time_base or 0)) for s in streams))
+        self.origin = min(float((s.start_time or 0) * (s.time_base or 0)) for s in streams)
+        if self.container.format.name not in WRAPPING_FORMATS:
+            self.origin = max(0.0, self.origin)  # stamped before zero is an encoder's run-up, which is not played
         self.duration = self._duration(streams)
 
     def close(self) -> None:
         """Release the file."""
         self.container.close()
 
-    def reopen(self) -> None:
+    def reopen(self, *, guess_stamps: bool = True) -> None:
         """Go back to the first packet, which seeking does not reach in every format."""
         self.close()
-        self._load()
+        self._load({} if guess_stamps else {"fflags": "nofillin"})
 
-    def _load(self) -> None:
-        self.container = av.open(self._name, options=OPEN_OPTIONS, metadata_errors="ignore")
+    def _load(self, options: dict[str, str]) -> None:
+        self.container = av.open(self._name, options=OPEN_OPTIONS | options, metadata_errors="ignore")
         self.video, self.audio = self._main("video"), self._main("audio")
         if self.video:
             context = self.video.codec_context
@@ -128,8 +132,10 @@ class Source:
 
     def _duration(self, streams: list[Stream]) -> float:
         """Length in seconds: the header's word if it can be believed, else counted from the packets."""
-        stated = (self.container.duration or 0) / av.time_base
-        if 0 < stated < LONGEST and self.container.format.name not in UNTIMED_FORMATS:
+        stated, name = (self.container.duration or 0) / av.time_base, self.container.format.name
+        # Matroska states the last time stamp: the length only where the first one is zero.
+        believed = name not in UNTIMED_FORMATS and not ("matroska" in name and self.origin > STARTS_LATE)
+        if believed and 0 < stated < LONGEST:
             return stated
         for _ in self.packets(*streams):
             pass

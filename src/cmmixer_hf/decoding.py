@@ -8,13 +8,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import av
-from av.packet import Packet
 from av.video.frame import VideoFrame
 
 from .opening import END_TOLERANCE, MediaError, Source
 
 TICK = 1e-6  # seconds of slack when time stamps are compared: t = n / fps is rarely exact
-SKIP_MARGIN = 0.4  # seconds before a target from which on every frame is decoded
+SKIP_MARGIN = 4  # frames before a target from which on every frame is decoded
 FAR = 2.0  # seconds ahead from which seeking pays in a file that does not list its key frames
 # AVI stamps the order of decoding only, MPEG program streams stamp few frames: both are right only from the start on.
 ONE_PASS_FORMATS = {"avi", "mpeg"}
@@ -28,7 +27,7 @@ class FrameReader:
         self._start_from(iter(()))
         codec = self.stream.codec_context
         self.format = source.container.format.name
-        self.step = float(1 / (self.stream.average_rate or 25) / self.stream.time_base)  # from frame to frame
+        self.step = float(1 / (self.stream.average_rate or 25))  # seconds from frame to frame
         self.can_seek = self.format not in ONE_PASS_FORMATS
         self.may_skip = self.can_seek and codec.name == "h264"  # elsewhere it saves nothing or is not safe
         if codec.name == "h264" and "444" in (codec.pix_fmt or ""):
@@ -82,13 +81,13 @@ class FrameReader:
             with suppress(av.FFmpegError):  # it cannot seek: the next attempt goes further back
                 self.source.container.seek(self._ticks(max(self.target - back, 0.0)), stream=self.stream)
         frames = self._decode()
-        self._start_from(steady_stamps(frames, self.step) if self.format == "mpeg" else frames)
+        self._start_from(steady_stamps(frames, self.step / self.stream.time_base) if self.format == "mpeg" else frames)
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Frames from here on, in the order of presentation."""
         started, stamps = False, deque[int | None]()
-        for packet in self.source.packets(self.stream):
-            self.stream.codec_context.skip_frame = "NONREF" if self._skips(packet) else "DEFAULT"
+        for packet, begin, _ in self.source.packets(self.stream):
+            self.stream.codec_context.skip_frame = "NONREF" if self._skips(begin) else "DEFAULT"
             frames = self.source.decode(packet, tolerant=not started)
             started = started or bool(frames)
             if self.format == "avi":  # frames leave in the order of presentation: each takes the next stamp
@@ -97,10 +96,9 @@ class FrameReader:
                     frame.pts = stamps.popleft() if stamps else frame.pts
             yield from frames
 
-    def _skips(self, packet: Packet) -> bool:
+    def _skips(self, instant: float | None) -> bool:
         """Frames that no other refers to need no decoding until shortly before the target."""
-        instant = self.source.seconds(packet)
-        if not self.may_skip or instant is None or instant > self.target - SKIP_MARGIN:
+        if not self.may_skip or instant is None or instant > self.target - SKIP_MARGIN * self.step:
             return False
         self.skipped = max(self.skipped, instant)
         return True

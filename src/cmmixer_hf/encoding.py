@@ -30,12 +30,14 @@ def write_clip(
 ) -> None:
     """Write frames (T, H, W, 3) and sound (N,) or (C, N) in [-1, 1] as an MP4 of H.264 and AAC; either may be None.
 
-    H and W must be even, C 1 or 2. The file appears under its name only when it is complete.
+    H and W must be even, C 1 or 2. The file appears under its name only when it is complete. Raises ValueError.
     """
     if frames is None and waveform is None:
         raise ValueError("expected frames, a waveform or both, got neither")
     if frames is not None and (frames.ndim != 4 or frames.shape[3] != 3 or frames.shape[1] % 2 or frames.shape[2] % 2):
         raise ValueError(f"expected frames (T, H, W, 3) of even height and width, got {frames.shape}")
+    if waveform is not None and (waveform.ndim > 2 or len(np.atleast_2d(waveform)) > 2):
+        raise ValueError(f"expected a waveform (N,) or (C, N) of 1 or 2 channels, got shape {waveform.shape}")
     folder, name = os.path.split(os.path.abspath(path))
     partial = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:

@@ -172,7 +172,7 @@ def _frames(source: Source, times: Times, sampling: Sampling) -> Frames:
             shorter = min(frame.width, frame.height)
             scale = min(sampling.shorter_side or shorter, shorter) / shorter
             width, height = round(frame.width * scale), round(frame.height * scale)
-        pixels = frame.reformat(width, height, "rgb24", interpolation="AREA").to_ndarray()
+        pixels = frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray()
         pictures[place] = np.rot90(pixels, round(frame.rotation / 90))  # degrees, counter-clockwise
     return np.stack([pictures[place] for place in range(len(times))])
 
@@ -180,19 +180,13 @@ def _frames(source: Source, times: Times, sampling: Sampling) -> Frames:
 def _windows(source: Source, times: Times, sampling: Sampling, *, within: tuple[float, float]) -> Waves:
     """Windows centred on `times`, shifted so that they stay in the sound and `within` (start, end) seconds."""
     length, rate = sampling.window_seconds, sampling.sampling_rate
-    size = round(length * rate)
-    earliest = max(within[0], float(times.min()) - 2 * length)  # with room for a shift
-    latest = min(within[1], max(float(times.max()) + length / 2, earliest + length) + 1 / rate)
-    sound = read_sound(source, earliest, latest, rate)
-    first, last = sound.extent(earliest, within[1])
-    if last - first < size and earliest > within[0]:  # the sound ends before the first window does
-        source.reopen()
-        sound = read_sound(source, within[0], latest, rate)
-        first, last = sound.extent(*within)
+    latest = max(within[0], within[1] - length)
+    sound = read_sound(source, np.clip(times - length / 2, within[0], latest), length, rate)
+    first, last = sound.extent(*within)
     if first >= last:
         raise MediaError(source.path, "its audio stream holds no sound", "leave it out or read it with audio=False")
-    starts = np.clip(np.rint((times - length / 2) * rate), first, max(first, last - size)).astype(int)
-    windows = np.stack([sound.window(start, last, size) for start in starts])
+    starts = np.clip(np.rint((times - length / 2) * rate), first, max(first, last - sound.size)).astype(int)
+    windows = np.stack([sound.window(start, last) for start in starts])
     if not np.isfinite(windows).all():
         raise MediaError(source.path, "its sound holds NaN or infinite samples", "convert it again")
     return np.clip(windows, -1, 1)

@@ -151,19 +151,28 @@ class Source:
             raise MediaError(self.path, f"has no {kind} stream", f"leave it out or read it with {kind}=False")
         return stream
 
-    def seconds(self, stamped: Packet | VideoFrame | AudioFrame) -> float | None:
-        """Where a packet or frame lies on the timeline; None without a time stamp."""
-        stamp = stamped.dts if stamped.pts is None else stamped.pts
-        return None if stamp is None else float(stamp * (stamped.time_base or 0)) - self.origin
+    def seconds(self, frame: VideoFrame | AudioFrame) -> float | None:
+        """Where a frame lies on the timeline; None without a time stamp."""
+        stamp = frame.dts if frame.pts is None else frame.pts
+        return None if stamp is None else float(stamp * (frame.time_base or 0)) - self.origin
 
-    def packets(self, *streams: Stream) -> Iterator[Packet]:
-        """Packets from here to the end of the file, where each stream ends in an empty one."""
+    def packets(self, *streams: Stream) -> Iterator[tuple[Packet, float | None, float]]:
+        """Packets from here to the end of the file with begin (None without a stamp) and end in seconds.
+
+        Each stream ends in an empty packet.
+        """
         self.reached = 0.0
+        ticks = {stream.index: (stream.time_base or 0).as_integer_ratio() for stream in streams}
         try:
             for packet in self.container.demux(*streams):
-                length = float((packet.duration or 0) * packet.time_base)
-                self.reached = max(self.reached, (self.seconds(packet) or 0.0) + length)
-                yield packet
+                if packet.stream_index not in ticks:
+                    continue  # the empty last one of another stream
+                numerator, denominator = ticks[packet.stream_index]  # fractions are slow, and packets are many
+                stamp = packet.dts if packet.pts is None else packet.pts
+                begin = None if stamp is None else stamp * numerator / denominator - self.origin
+                end = (begin or 0.0) + (packet.duration or 0) * numerator / denominator
+                self.reached = max(self.reached, end)
+                yield packet, begin, end
         except av.FFmpegError as error:
             self.cut_off(f"after {self.reached:.1f} s ({error.strerror})", error)
 
@@ -173,7 +182,7 @@ class Source:
             return packet.decode()
         except av.InvalidDataError as error:
             if not tolerant:
-                self.cut_off(f"near {self.seconds(packet) or 0.0:.1f} s ({error.strerror})", error)
+                self.cut_off(f"near {self.reached:.1f} s ({error.strerror})", error)
             return []
 
     def cut_off(self, where: str, cause: Exception | None = None) -> NoReturn:

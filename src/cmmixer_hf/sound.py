@@ -1,13 +1,15 @@
-"""Decode the sound of a file to mono at one rate, and cut windows out of it (§4.3)."""
+"""Decode the sound of a file to mono at one rate, as far as windows of it are wanted (§4.3)."""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 import numpy as np
 import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
+from av.packet import Packet
 
 from .opening import END_TOLERANCE, Source
 
@@ -15,66 +17,143 @@ Waves = npt.NDArray[np.float32]
 
 GAP = 0.04  # seconds between expected and found sound that make a hole; Vorbis in WebM is stamped 0.02 off and on
 PRE_ROLL = 1.0  # seconds of sound decoded ahead of the wanted, until the decoder has settled
+MARGIN = 0.2  # seconds kept around the wanted: packets, decoder and resampler do not begin and end alike
+# Where stamps may be another packet's or are coarser than a millisecond, sound is counted from its beginning.
+UNSTEADY = {"avi", "mpeg", "vorbis"}
+COARSEST = 1e-3
 
 
 class Sound:
-    """Sound decoded so far in mono pieces, each from a sample number of the timeline on; a hole begins a new piece."""
+    """Mono sound: what lies in windows of `length` seconds from `starts` (K,) seconds on, and the last heard."""
 
-    def __init__(self, rate: int) -> None:
-        self.rate, self.end = rate, 0.0
-        self.pieces: list[tuple[int, Waves]] = []
-        self._start, self._parts = 0, list[Waves]()
+    def __init__(self, starts: npt.NDArray[np.float64], length: float, rate: int) -> None:
+        self.rate, self.size = rate, round(length * rate)
+        self.end, self.unbroken = 0.0, 0.0  # seconds decoded up to, and decoded without a break
+        self.length, self._wanted = length, deque(np.sort(starts).tolist())
+        self._kept, self._tail = list[tuple[int, Waves]](), deque[tuple[int, Waves]]()
+        self._first, self._next = math.inf, 0  # sample numbers: the first heard, and the resampler's next
         self._resampler: AudioResampler | None = None
         self._layout: tuple[object, ...] = ()
+
+    def begin(self, instant: float) -> None:
+        """The first packet is heard at `instant`: windows that begin before are shifted there."""
+        self._wanted = deque(max(start, instant) for start in self._wanted)
+
+    def wants(self, begin: float, end: float) -> bool:
+        """Whether [begin, end] seconds are in a window or lead up to one; to be asked in the order of time."""
+        while self._wanted and self._wanted[0] + self.length + MARGIN < begin:
+            self._wanted.popleft()
+        return bool(self._wanted) and self._wanted[0] - PRE_ROLL <= end
+
+    @property
+    def complete(self) -> bool:
+        """Whether all windows are decoded."""
+        return not self._wanted or self.end > self._wanted[-1] + self.length + 1 / self.rate
 
     def add(self, frame: AudioFrame, instant: float | None) -> None:
         """Take the next decoded frame, presented at `instant`, or right after the last if that is None."""
         instant, layout = self.end if instant is None else instant, (frame.format.name, frame.layout.name, frame.rate)
         if self._resampler is None or layout != self._layout or abs(instant - self.end) > GAP:
-            self.flush()
+            self.interrupt()
             self._resampler, self._layout = AudioResampler("fltp", "mono", self.rate), layout
-            self._start, self.end = round(instant * self.rate), instant
-        self.end += frame.samples / frame.sample_rate  # counted: stamps are too coarse for exact windows
-        self._parts.extend(part.to_ndarray()[0] for part in self._resampler.resample(frame))
+            self._next, self.end = round(instant * self.rate), instant
+        length = frame.samples / frame.sample_rate
+        self.end += length  # counted: stamps are too coarse for exact windows
+        self.unbroken += length
+        self._keep(self._resampler.resample(frame))
 
-    def flush(self) -> None:
-        """Complete the piece at hand with what the resampler holds back."""
+    def interrupt(self) -> None:
+        """What comes next does not follow on what came last."""
         if self._resampler is not None:
-            self._parts.extend(part.to_ndarray()[0] for part in self._resampler.resample(None))
-            self.pieces.extend([(self._start, np.concatenate(self._parts))] if self._parts else [])
-            self._parts, self._resampler = [], None
+            self._keep(self._resampler.resample(None))
+            self._resampler, self.unbroken = None, 0.0
 
     def extent(self, start: float, end: float) -> tuple[int, int]:
         """First and past-the-last sample number of what is heard in [start, end] seconds."""
-        first = max(math.ceil(start * self.rate - 0.5), min((first for first, _ in self.pieces), default=0))
-        last = max((first + len(piece) for first, piece in self.pieces), default=0)
-        return first, last if end == math.inf else min(last, round(end * self.rate))
+        pieces = [*self._kept, *self._tail]
+        last = max((first + len(piece) for first, piece in pieces), default=0)
+        first = max(math.ceil(start * self.rate - 0.5), min(self._first, last))
+        return int(first), last if end == math.inf else min(last, round(end * self.rate))
 
-    def window(self, start: int, end: int, size: int) -> Waves:
-        """Samples `start` to `end`, `size` of them: silent in holes and after the end."""
-        window = np.zeros(size, np.float32)
-        for first, piece in self.pieces:
-            low, high = max(first, start), min(first + len(piece), start + size, end)
+    def window(self, start: int, end: int) -> Waves:
+        """Samples from `start` on: silent in holes and from `end` on."""
+        window = np.zeros(self.size, np.float32)
+        for first, piece in (*self._kept, *self._tail):
+            low, high = max(first, start), min(first + len(piece), start + self.size, end)
             if low < high:
                 window[low - start : high - start] = piece[low - first : high - first]
         return window
 
+    def _keep(self, parts: list[AudioFrame]) -> None:
+        for part in parts:
+            first, piece = self._next, part.to_ndarray()[0]
+            self._first, self._next = min(self._first, first), first + len(piece)
+            wanted = self.wants(first / self.rate, self._next / self.rate)
+            (self._kept if wanted else self._tail).append((first, piece))
+        while self._tail and self._tail[0][0] + len(self._tail[0][1]) < self._next - self.size:
+            self._tail.popleft()
 
-def read_sound(source: Source, start: float, end: float, rate: int) -> Sound:
-    """Decode [start, end] in one pass, never seeking: only counting samples is exact in every format."""
-    stream, sound = source.require("audio"), Sound(rate)
-    started = False
-    for packet in source.packets(*(s for s in (stream, source.video) if s)):
-        instant = source.seconds(packet)
-        if packet.stream_index != stream.index or (instant is not None and instant < start - PRE_ROLL):
-            continue
-        for frame in source.decode(packet, tolerant=not started):
-            sound.add(frame, source.seconds(frame))
-            started = True
-        if sound.end >= end:
-            break
+
+class SoundReader:
+    """Decodes the packets that a `Sound` wants, and at the end of the file those of the last window."""
+
+    def __init__(self, source: Source, sound: Sound) -> None:
+        self.source, self.sound, self.stream = source, sound, source.require("audio")
+        names = {source.container.format.name, self.stream.codec_context.name}
+        self.may_skip = not names & UNSTEADY and self.stream.time_base <= COARSEST
+        self.recent = deque[tuple[float, Packet]]()  # packets of the last seconds, decoded or not
+        self.begun = self.settled = self.skipped = False
+
+    def take(self, packet: Packet, begin: float | None, end: float) -> None:
+        """Decode the next packet, unless it is not wanted."""
+        if begin is None:
+            return self._decode(packet)
+        if not self.begun:
+            self.sound.begin(begin)
+            self.begun = True
+        if self.may_skip:
+            self._remember(begin, packet)
+            if not self.sound.wants(begin, end):
+                self.sound.interrupt()
+                self.settled, self.skipped = False, True
+                return None
+        return self._decode(packet)
+
+    def finish(self) -> None:
+        """The sound has ended, perhaps before the end of a window: then what leads up to its end is wanted too."""
+        if self.source.reached < self.source.duration - END_TOLERANCE:
+            self.source.cut_off(f"after {self.source.reached:.1f} s of {self.source.duration:.1f} s")
+        if self.skipped and self.sound.unbroken < self.sound.length:
+            self.sound.interrupt()
+            self.stream.codec_context.flush_buffers()
+            self.settled = False
+            for _, packet in self.recent:
+                self._decode(packet)
+
+    def _remember(self, begin: float, packet: Packet) -> None:
+        self.recent.append((begin, packet))
+        while self.recent[0][0] < begin - self.sound.length - PRE_ROLL:
+            self.recent.popleft()
+
+    def _decode(self, packet: Packet) -> None:
+        for frame in self.source.decode(packet, tolerant=not self.settled):
+            self.sound.add(frame, self.source.seconds(frame))
+            self.settled = True
+
+
+def read_sound(source: Source, starts: npt.NDArray[np.float64], length: float, rate: int) -> Sound:
+    """Decode windows of `length` seconds from `starts` (K,) seconds on, at `rate` Hz, in one pass over the file.
+
+    It never seeks: the stamps after a seek are guesses in some formats. Raises MediaError.
+    """
+    sound = Sound(starts, length, rate)
+    reader = SoundReader(source, sound)
+    for packet, begin, end in source.packets(*(stream for stream in (reader.stream, source.video) if stream)):
+        if packet.stream_index == reader.stream.index:
+            reader.take(packet, begin, end)
+            if sound.complete:
+                break
     else:
-        if source.reached < source.duration - END_TOLERANCE:
-            source.cut_off(f"after {source.reached:.1f} s of {source.duration:.1f} s")
-    sound.flush()
+        reader.finish()
+    sound.interrupt()
     return sound

@@ -14,11 +14,11 @@ metrics mixing opening outputs patching pictures processes scenes splits
 configuration_cav_mae data decoding feature_extraction_cav_mae frozen_features index modeling_cmmixer ranking_losses
 rendering sound visualization
 
-convert evaluation layers_cav_mae media modeling_baseline report
+evaluation layers_cav_mae layouts media modeling_baseline report
 
 clips modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer yardstick
 
-deduplication folders manifests modeling_cmmvr recipes survey training
+convert deduplication folders manifests modeling_cmmvr recipes survey training
 
 published streams
 

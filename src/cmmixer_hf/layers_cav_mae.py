@@ -55,7 +55,7 @@ class CAVMAEBranch(nn.Module):
         """A stack of one frame or spectrogram, (batch, 1, channels, H, W) → (batch, kept or all tokens, hidden)."""
         patches, positions = patchify(stack, self.patch_size), self.positions(patch_grid(stack, self.patch_size))
         if ids_keep is not None:
-            positions = positions.expand(len(patches), -1, -1)
+            positions = positions.expand(patches.shape[0], -1, -1)
             patches, positions = select(patches, ids_keep), select(positions, ids_keep)
         hidden_states = self.projection(patches.to(self.projection.weight.dtype))
         hidden_states = hidden_states + positions.to(hidden_states.dtype)

@@ -164,8 +164,10 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
         if not any(set(INPUTS[stream]) <= set(stacks) for stream in self.streams) or set(stacks) - set(self.branches):
             takes = " or ".join(" with ".join(INPUTS[stream]) for stream in self.streams)
             raise ValueError(f"this model takes {takes}, got {' with '.join(stacks) or 'neither'}")
-        if pixel_values is not None and audio_values is not None and len(pixel_values) != len(audio_values):
-            raise ValueError(f"got frames of {len(pixel_values)} clips and sound of {len(audio_values)}: give as many")
+        if pixel_values is not None and audio_values is not None and pixel_values.shape[0] != audio_values.shape[0]:
+            raise ValueError(
+                f"got frames of {pixel_values.shape[0]} clips and sound of {audio_values.shape[0]}: give as many"
+            )
         return stacks
 
     def _mask(
@@ -483,7 +485,7 @@ def draw_frame(pixel_values: Tensor) -> Tensor:
 
 def pick_frame(pixel_values: Tensor, frame: Tensor) -> Tensor:
     """The chosen frame of each clip: (batch, K, channels, H, W) → (batch, 1, channels, H, W)."""
-    return pixel_values[torch.arange(len(frame), device=frame.device), frame][:, None]
+    return pixel_values[torch.arange(frame.shape[0], device=frame.device), frame][:, None]
 
 
 def see_frames(pixel_values: Tensor, frame: Tensor | None, *, training: bool) -> Tensor:

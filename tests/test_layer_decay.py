@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from cmmixer_hf import CMMixerConfig, CMMixerForRetrieval, CMMixerForVideoClassification
+from cmmixer_hf import (
+    CAVMAEConfig,
+    CAVMAEForAudioVisualClassification,
+    CMMixerConfig,
+    CMMixerForRetrieval,
+    CMMixerForVideoClassification,
+)
 from cmmixer_hf.layer_decay import layer_decay_groups
 
 CONFIG = CMMixerConfig(hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64)
@@ -29,6 +35,17 @@ def test_both_towers_have_the_same_rates():
     tower = {name: value for name, value in rate.items() if name.startswith("video_model.")}
     assert tower == {name: rate[name.replace("video", "audio")] for name in tower}
     assert set(tower.values()) == {1 / 16, 1 / 8, 1 / 4, 1 / 2, 1}
+
+
+def test_the_joint_layers_of_cav_mae_are_its_last():
+    sizes = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64, "learned_positions": True}
+    config = CAVMAEConfig(**sizes, num_hidden_layers=3, num_joint_layers=2, image_size=32, audio_length=64)
+    rate = rates(CAVMAEForAudioVisualClassification(config))
+    for branch in ("cav_mae.branches.audio", "cav_mae.branches.video"):
+        assert rate[f"{branch}.projection.weight"] == rate[f"{branch}.positions.offsets"] == 1 / 16
+        assert rate[f"{branch}.layers.0.mlp.fc1.weight"] == 1 / 8
+    assert [rate[f"cav_mae.joint_layers.{i}.mlp.fc1.weight"] for i in range(2)] == [1 / 4, 1 / 2]
+    assert rate["cav_mae.layernorm.joint.weight"] == rate["layernorm.weight"] == rate["classifier.weight"] == 1
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])

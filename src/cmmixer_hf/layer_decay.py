@@ -14,8 +14,10 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedModel
 
-_ENCODER_LAYER = re.compile(r"^(?:\w+_model\.|cmmixer\.)?layers\.(\d+)\.")
-_ENCODER_INPUT = re.compile(r"^(?:\w+_model\.|cmmixer\.)?(?:cls_token$|patch_embeddings\.)")
+_ENCODER = r"^(?:\w+_model\.|cmmixer\.|cav_mae\.)?(?:branches\.\w+\.)?"
+_ENCODER_LAYER = re.compile(_ENCODER + r"layers\.(\d+)\.")
+_JOINT_LAYER = re.compile(_ENCODER + r"joint_layers\.(\d+)\.")
+_ENCODER_INPUT = re.compile(_ENCODER + r"(?:cls_token$|patch_embeddings\.|projection\.|positions\.)")
 
 
 def layer_decay_groups(
@@ -27,18 +29,21 @@ def layer_decay_groups(
     patch embeddings. Matrices decay; norms, biases and tokens do not.
     """
     top = model.config.num_hidden_layers + 1
+    first_joint = top - getattr(model.config, "num_joint_layers", 0)
     members: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            members[_depth(name, top), weight_decay if parameter.ndim == 2 else 0.0].append(parameter)
+            members[_depth(name, top, first_joint), weight_decay if parameter.ndim == 2 else 0.0].append(parameter)
     return [
         {"params": parameters, "lr": learning_rate * layer_decay ** (top - depth), "weight_decay": decay}
         for (depth, decay), parameters in sorted(members.items(), key=lambda item: item[0])
     ]
 
 
-def _depth(name: str, top: int) -> int:
-    """0 for the input, i + 1 for the encoder's layer i, `top` for what comes after."""
+def _depth(name: str, top: int, first_joint: int) -> int:
+    """0 for the input, i + 1 for the encoder's layer i, `top` for what comes after; joint layers are CAV-MAE's last."""
+    if layer := _JOINT_LAYER.match(name):
+        return first_joint + int(layer[1])
     if layer := _ENCODER_LAYER.match(name):
         return int(layer[1]) + 1
     return 0 if _ENCODER_INPUT.match(name) else top

@@ -11,7 +11,7 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.packet import Packet
 
-from .opening import END_TOLERANCE, Source
+from .opening import END_TOLERANCE, MediaError, Source
 
 Waves = npt.NDArray[np.float32]
 
@@ -21,6 +21,7 @@ MARGIN = 0.2  # seconds kept around the wanted: packets, decoder and resampler d
 # Where stamps may be another packet's or are coarser than a millisecond, sound is counted from its beginning.
 UNSTEADY = {"avi", "mpeg", "vorbis"}
 COARSEST = 1e-3
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz; at 1 Hz a few bytes would be stretched until they fill the memory
 
 
 class Sound:
@@ -99,6 +100,10 @@ class SoundReader:
 
     def __init__(self, source: Source, sound: Sound) -> None:
         self.source, self.sound, self.stream = source, sound, source.require("audio")
+        rate = self.stream.codec_context.sample_rate
+        if rate and not LOWEST_RATE <= rate <= HIGHEST_RATE:
+            reason, advice = f"its sound of {rate} Hz cannot be right", f"convert it to {LOWEST_RATE} Hz or more"
+            raise MediaError(source.path, reason, advice)
         names = {source.container.format.name, self.stream.codec_context.name}
         self.may_skip = not names & UNSTEADY and self.stream.time_base <= COARSEST
         self.recent = deque[tuple[float, Packet]]()  # packets of the last seconds, decoded or not

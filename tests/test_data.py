@@ -1,19 +1,92 @@
+import av
+import numpy as np
+import pytest
 import torch
+from datasets import load_dataset
 
-from cmmixer_hf.data import StackMaker, collate_clips
-from cmmixer_hf.prepare import prepare_clip
+from cmmixer_hf.data import StackMaker, collate_clips, load_prepared, unpack_frames
+from cmmixer_hf.labels import LabelNames
+from cmmixer_hf.prepare import prepare, prepare_clip
+from cmmixer_hf.prepared_clips import SourceError
 
 
-def test_kept_spectrograms_are_the_same(clip_files, sampling, extractor):
-    rows = [prepare_clip(file, sampling) for file in clip_files]
+@pytest.fixture
+def rows(clip_files, sampling):
+    return [prepare_clip(file, sampling) for file in clip_files]
+
+
+def test_kept_spectrograms_are_the_same(rows, extractor):
     keeping, making = StackMaker(extractor, keep_spectrograms=True), StackMaker(extractor)
     for places in ((0, 1, 2), (2, 3), (3, 0, 5)):
         batch = collate_clips([rows[place] for place in places])
         torch.testing.assert_close(keeping(batch)["audio_values"], making(batch)["audio_values"])
 
 
-def test_a_track_has_one_number_everywhere(clip_files, sampling):
-    row = prepare_clip(clip_files[0], sampling)
-    other = row | {"track_id": "another"}
-    first, second, third = collate_clips([row, other, row])["track_id"].tolist()
+def test_a_track_has_one_number_everywhere(rows):
+    other = rows[0] | {"track_id": "another"}
+    first, second, third = collate_clips([rows[0], other, rows[0]])["track_id"].tolist()
     assert first == third != second
+
+
+def test_a_repeated_clip_has_its_own_crops_and_one_sound(rows, extractor):
+    batch = collate_clips(rows[:2])
+    stacks = StackMaker(extractor, augment=True, repeats=3)(batch)
+    once = StackMaker(extractor)(batch)
+    assert stacks["pixel_values"].shape == stacks["audio_values"].shape == (6, 2, 3, 32, 32)
+    torch.testing.assert_close(stacks["audio_values"], once["audio_values"].repeat_interleave(3, 0))
+    assert not torch.equal(stacks["pixel_values"][0], stacks["pixel_values"][1])
+    distances = torch.cdist(stacks["pixel_values"].flatten(1), once["pixel_values"].flatten(1))
+    assert distances.argmin(1).tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_the_three_channels_of_a_spectrogram_are_stored_once(rows, extractor):
+    for repeats in (1, 2):
+        audio_values = StackMaker(extractor, repeats=repeats)(collate_clips(rows[:2]))["audio_values"]
+        assert audio_values.stride(2) == 0
+
+
+def test_a_batch_has_what_all_its_clips_have(rows, extractor):
+    mute = [row | {"waveforms": None} for row in rows[:2]]
+    assert set(StackMaker(extractor)(collate_clips(mute))) == {"pixel_values"}
+    sound = [row | {"frames": None} for row in rows[:2]]
+    assert set(StackMaker(extractor)(collate_clips(sound))) == {"audio_values"}
+    assert "frames" not in collate_clips(rows[:2], columns=["waveforms"])
+    with pytest.raises(SourceError, match="clip clip0 has no waveforms"):
+        collate_clips([rows[2], mute[0]], columns=["frames", "waveforms"])
+
+
+def test_labels_come_along_where_a_model_has_classes(rows):
+    labelled = [row | {"labels": [name]} for row, name in zip(rows, "cab", strict=False)]
+    assert collate_clips(labelled, labels=LabelNames(("a", "b", "c")))["labels"].tolist() == [2, 0, 1]
+    assert "labels" not in collate_clips(labelled)
+
+
+def test_frames_kept_as_jpeg(rows):
+    height = width = 48
+    ramp = np.linspace(0, 255, width, dtype=np.uint8)
+    frames = np.stack([np.stack([ramp[None].repeat(height, 0)] * 3, -1), np.full((height, width, 3), 90, np.uint8)])
+    row = rows[0] | {
+        "frames": [as_jpeg(frame) for frame in frames],
+        "frame_shape": [height, width],
+        "frame_codec": "jpeg",
+    }
+    assert np.abs(unpack_frames(row).numpy().astype(int) - frames).max() <= 4
+
+
+def as_jpeg(frame: np.ndarray) -> bytes:
+    codec = av.CodecContext.create("mjpeg", "w")
+    codec.width, codec.height, codec.pix_fmt = frame.shape[1], frame.shape[0], "yuvj444p"
+    codec.time_base, codec.options = 1, {"q": "1"}
+    picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuvj444p")
+    return b"".join(bytes(packet) for packet in [*codec.encode(picture), *codec.encode(None)])
+
+
+def test_datasets_reads_the_shards_too(clip_files, sampling, tmp_path):
+    prepare(clip_files, tmp_path / "out", sampling, progress=False)
+    clips = load_prepared(tmp_path / "out")
+    files = str(tmp_path / "out" / "*.parquet")
+    mapped = load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    streamed = load_dataset("parquet", data_files=files, split="train", streaming=True)
+    for ours, theirs, passing in zip(clips, mapped, streamed, strict=True):
+        assert ours == theirs == passing
+    torch.testing.assert_close(collate_clips(list(mapped))["frames"], collate_clips(list(clips))["frames"])

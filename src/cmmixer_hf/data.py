@@ -6,18 +6,23 @@ either is null where the clip has none. A clip that cannot be used keeps its row
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from datasets import Dataset
 from torch import Tensor
 
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .labels import LabelNames
 from .pictures import decode_pictures
+from .prepared_clips import PreparedClips, Row, SourceError
+
+# What a model calls its input → the column that it is made from.
+COLUMNS = {"pixel_values": "frames", "audio_values": "waveforms"}
 
 SCHEMA = pa.schema(
     [
@@ -41,91 +46,133 @@ SCHEMA = pa.schema(
 )
 
 
-class SourceError(ValueError):
-    """A source of clips cannot be used as a whole; the message says what to do."""
+class Clips(Protocol):
+    """A map-style dataset of rows: [`PreparedClips`], a `datasets.Dataset` of the same columns, or a list of rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Any: ...
 
 
-def load_prepared(folder: str | Path) -> Dataset:
-    """The usable clips of prepared shards, as a map-style dataset.
+def load_prepared(folder: str | Path) -> PreparedClips:
+    """The usable clips of prepared shards, as a map-style dataset that reads a clip when it is asked for it.
+
+    Args:
+        folder: what `cmmixer prepare` wrote, or a URL of a copy of it (`hf://datasets/USER/NAME`, `s3://…`).
 
     Raises:
         SourceError: the folder was never prepared, or preparing it was not finished.
     """
-    folder = Path(folder)
-    claim = folder / "prepared.json"
-    if not claim.exists():
+    filesystem, root = fsspec.core.url_to_fs(str(folder))
+    claim = f"{root}/prepared.json"
+    if not filesystem.exists(claim):
         raise SourceError(f"{folder} holds no prepared clips: make them with `cmmixer prepare`")
-    shards = [shard_path(folder, number) for number in range(json.loads(claim.read_text())["shards"])]
-    missing = [shard.name for shard in shards if not shard.exists()]
-    if missing:
+    count = json.loads(filesystem.cat_file(claim))["shards"]
+    names = [shard_path(Path(), number).name for number in range(count)]
+    there = {Path(path).name for path in filesystem.ls(root, detail=False)}
+    if missing := [name for name in names if name not in there]:
         raise SourceError(f"{folder} is not finished, {missing[0]} is missing: run `cmmixer prepare` again to go on")
-    table = pa.concat_tables(pq.read_table(shard, memory_map=True) for shard in shards)
-    usable = [place for place, error in enumerate(table["error"].to_pylist()) if error is None]
-    return Dataset(table).select(usable)  # a filter would copy all clips into memory
+    return PreparedClips([f"{folder}/{name}" for name in names])
 
 
-def unpack_frames(row: dict[str, Any]) -> Tensor:
+def unpack_frames(row: Row) -> Tensor:
     """A row's pictures, (K, height, width, 3) uint8."""
     if row["frame_codec"] == "jpeg":
         return torch.from_numpy(decode_pictures(row["frames"]))
-    pictures = [_from_bytes(picture, np.uint8) for picture in row["frames"]]
-    return torch.stack(pictures).view(row["num_segments"], *row["frame_shape"], 3)
+    frames = np.empty((row["num_segments"], *row["frame_shape"], 3), np.uint8)
+    for frame, picture in zip(frames, row["frames"], strict=True):
+        frame.reshape(-1)[:] = np.frombuffer(picture, np.uint8)
+    return torch.from_numpy(frames)
 
 
-def unpack_waveforms(row: dict[str, Any]) -> Tensor:
+def unpack_waveforms(row: Row) -> Tensor:
     """A row's windows of sound, (K, samples) int16."""
-    return _from_bytes(row["waveforms"], np.int16).view(row["num_segments"], -1)
+    return torch.from_numpy(np.frombuffer(row["waveforms"], np.int16).reshape(row["num_segments"], -1).copy())
 
 
-def collate_clips(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Rows → a batch: `frames`, a list of (K, h, w, 3) uint8; `waveforms`, (batch, K, samples) int16; and ids."""
-    return {
-        "frames": [unpack_frames(row) for row in rows],
-        "waveforms": torch.stack([unpack_waveforms(row) for row in rows]),
-        "track_id": torch.tensor([_stable_number(row["track_id"]) for row in rows]),
-        "clip_id": [row["clip_id"] for row in rows],
-    }
+def collate_clips(
+    rows: Sequence[Row], *, columns: Sequence[str] | None = None, labels: LabelNames | None = None
+) -> dict[str, Any]:
+    """Rows → a batch: `frames`, a list of (K, h, w, 3) uint8; `waveforms`, (batch, K, samples) int16; ids; `labels`.
+
+    Args:
+        rows: one a clip.
+        columns: which of `frames` and `waveforms` the batch must have; `None` takes those that all rows have.
+        labels: where the batch should have `labels`, [`LabelNames.encode`]d.
+
+    Raises:
+        SourceError: a clip has no pictures or no sound where they are asked for, or labels that do not fit.
+    """
+    if columns is None:
+        columns = [column for column in COLUMNS.values() if all(row[column] is not None for row in rows)]
+    batch: dict[str, Any] = {"clip_id": [row["clip_id"] for row in rows]}
+    for column in columns:
+        if missing := [row["clip_id"] for row in rows if row[column] is None]:
+            raise SourceError(f"clip {missing[0]} has no {column}, which this model needs: leave it out of the clips")
+    if "frames" in columns:
+        batch["frames"] = [unpack_frames(row) for row in rows]
+    if "waveforms" in columns:
+        batch["waveforms"] = torch.stack([unpack_waveforms(row) for row in rows])
+    batch["track_id"] = torch.tensor([_stable_number(row["track_id"]) for row in rows])
+    if labels is not None:
+        batch["labels"] = torch.stack([labels.encode(row) for row in rows])
+    return batch
 
 
 class StackMaker:
     """A batch of [`collate_clips`] → `pixel_values` and `audio_values`, on the device where the batch lies.
 
-    Sound is never augmented (§4.3), so `keep_spectrograms` makes each clip's only once: on a CPU they cost as much as a
-    training step of a small model. It takes K · height · width · 4 bytes a clip.
+    Args:
+        extractor: what makes them.
+        augment: crop and flip the frames at random (§4.3); sound is never augmented.
+        keep_spectrograms: make each clip's only once: on a CPU they cost as much as a training step of a small model.
+            It takes K · height · width · 4 bytes a clip.
+        repeats: samples that each clip becomes, next to one another, each with its own crop and flip (§4.3, repeated
+            sampling).
     """
 
-    def __init__(self, extractor: CMMixerFeatureExtractor, *, augment: bool = False, keep_spectrograms: bool = False):
+    def __init__(
+        self,
+        extractor: CMMixerFeatureExtractor,
+        *,
+        augment: bool = False,
+        keep_spectrograms: bool = False,
+        repeats: int = 1,
+    ):
         self.extractor = extractor
         self.augment = augment
         self.keep_spectrograms = keep_spectrograms
+        self.repeats = repeats
         self._kept: dict[str, Tensor] = {}
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """`pixel_values`, `audio_values` (batch, K, 3, height, width) float32."""
-        pixel_values = self.extractor(videos=batch["frames"], augment=self.augment)["pixel_values"]
-        return {"pixel_values": pixel_values, "audio_values": self._spectrograms(batch)}
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has."""
+        stacks: dict[str, Tensor] = {}
+        if "frames" in batch:
+            clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
+            stacks["pixel_values"] = self.extractor(videos=clips, augment=self.augment)["pixel_values"]
+        if "waveforms" in batch:
+            one_channel = self._spectrograms(batch).repeat_interleave(self.repeats, 0)
+            stacks["audio_values"] = one_channel[:, :, None].expand(-1, -1, 3, -1, -1)
+        return stacks
 
-    def _spectrograms(self, batch: dict[str, Any]) -> Tensor:
+    def _spectrograms(self, batch: Mapping[str, Any]) -> Tensor:
+        """One of the three equal channels, (clips, K, height, width)."""
         if not self.keep_spectrograms:
             return self._extract(batch["waveforms"])
         missing = [place for place, clip in enumerate(batch["clip_id"]) if clip not in self._kept]
         if missing:
-            made = self._extract(batch["waveforms"][missing])[:, :, 0]
+            made = self._extract(batch["waveforms"][missing])
             self._kept |= {batch["clip_id"][place]: stack.clone() for place, stack in zip(missing, made, strict=True)}
-        kept = torch.stack([self._kept[clip] for clip in batch["clip_id"]])
-        return kept[:, :, None].expand(-1, -1, 3, -1, -1)
+        return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
 
     def _extract(self, waveforms: Tensor) -> Tensor:
-        return self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)["audio_values"]
+        return self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)["audio_values"][:, :, 0]
 
 
 def shard_path(folder: Path, number: int) -> Path:
     """`part-00000.parquet` and so on."""
     return folder / f"part-{number:05d}.parquet"
-
-
-def _from_bytes(data: bytes, dtype: type) -> Tensor:
-    return torch.from_numpy(np.frombuffer(bytearray(data), dtype=dtype))
 
 
 def _stable_number(track_id: str) -> int:

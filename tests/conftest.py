@@ -49,6 +49,18 @@ def media_file(tmp_path_factory) -> Callable[[str], Path]:
     return get
 
 
+@pytest.fixture(scope="session")
+def prepared_folder(clip_files, tmp_path_factory) -> Path:
+    """The six short clips, prepared: two frames and windows each, in three shards."""
+    from cmmixer_hf.prepare import prepare
+    from cmmixer_hf.recipes import Recipe
+
+    folder = tmp_path_factory.mktemp("prepared") / "clips"
+    recipe = Recipe(Sampling(num_frames=2, shorter_side=32), clips_per_shard=2)
+    prepare(clip_files, folder, recipe, progress=False)
+    return folder
+
+
 @pytest.fixture
 def sampling() -> Sampling:
     """Two frames and two windows a clip."""

@@ -1,22 +1,53 @@
-"""Run a function in several gloo processes of this machine and collect what each returns."""
+"""Run functions in processes of their own, alone or as a gloo group of this machine, and collect what they return.
 
+The processes are forked from a server that has imported the package once, so that one starts in a moment.
+"""
+
+import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["cmmixer_hf.training"])
 
 
 def run_in_processes(function: Callable[[int], Any], folder: Path, *, world_size: int = 2) -> list[Any]:
     """`function(rank)` in each process of a group; their results in the order of the ranks."""
-    torch.multiprocessing.spawn(_run, (function, folder, world_size), nprocs=world_size)
+    folder.mkdir(parents=True, exist_ok=True)
+    processes = [CONTEXT.Process(target=_run, args=(rank, function, folder, world_size)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    codes = [wait_for(process) for process in processes]
+    assert codes == [0] * world_size, f"exit codes {codes}"
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
+
+
+def run_alone(function: Callable[..., Any], *arguments: Any) -> int:
+    """`function(*arguments)` in a process of its own; its exit code, or minus the signal that killed it."""
+    process = CONTEXT.Process(target=_run_alone, args=(function, arguments))
+    process.start()
+    return wait_for(process)
+
+
+def wait_for(process: Any) -> int:
+    process.join()
+    return process.exitcode
+
+
+def _run_alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    function(*arguments)
 
 
 def _run(rank: int, function: Callable[[int], Any], folder: Path, world_size: int) -> None:
     torch.set_num_threads(1)
+    ranks = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    os.environ.update(ranks, MASTER_ADDR="127.0.0.1", LOCAL_WORLD_SIZE=str(world_size))  # where accelerate looks
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=world_size)
     torch.save(function(rank), folder / f"{rank}.pt")
     dist.destroy_process_group()

@@ -9,18 +9,19 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
 atomic configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses masking
-metrics mixing opening order outputs patching pictures prepared_clips processes scenes splits
+metrics mixing opening order outputs patching pictures prepared_clips processes scenes settings splits stopping
 
-configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index labels modeling_cmmixer ranking_losses
-rendering sound visualization
+checkpoints configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index labels modeling_cmmixer
+optimization ranking_losses rendering sound visualization
 
-data layers_cav_mae layouts media modeling_baseline report
+data layers_cav_mae layouts media modeling_baseline report resuming run_folder
 
-clips evaluation loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer yardstick
+clips evaluation loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer training_log
+yardstick
 
-convert deduplication folders manifests modeling_cmmvr recipes survey training
+convert deduplication folders manifests model_inputs modeling_cmmvr recipes survey
 
-published streams
+published streams training
 
 shards sources
 

@@ -5,21 +5,15 @@ import pytest
 import torch
 from datasets import Dataset
 
-from cmmixer_hf import prepare as preparing
 from cmmixer_hf.data import collate_clips, load_prepared
 from cmmixer_hf.loading import make_loader
-from cmmixer_hf.media import Sampling
 from cmmixer_hf.order import RunOrder
 
 
-@pytest.fixture(scope="module")
-def clips(clip_files, tmp_path_factory):
+@pytest.fixture
+def clips(prepared_folder):
     """Six clips in three shards."""
-    folder = tmp_path_factory.mktemp("loading")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preparing, "CLIPS_PER_SHARD", 2)
-        preparing.prepare(clip_files, folder / "out", Sampling(num_frames=2, shorter_side=32), progress=False)
-    return load_prepared(folder / "out")
+    return load_prepared(prepared_folder)
 
 
 def order(clips, **changes) -> RunOrder:

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from tqdm.auto import tqdm
@@ -29,7 +28,7 @@ from .prepare import Prepared, find_media, prepare
 from .processing_cmmixer import clip_sampling
 from .report import Panel, Query, Report, Track, write_report
 from .training import TrainingSettings, train
-from .visualization import SeparationPictures, draw_separation, enlarge, png_bytes, three_mixtures
+from .visualization import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from .yardstick import write_library
 
 IMAGE_SIZE = 64
@@ -175,6 +174,7 @@ def _stage(
     epochs = math.ceil(samples / len(clips))
     return TrainingSettings(
         output_dir=str(output),
+        resume=False,
         epochs=epochs,
         warmup_epochs=0.1 * epochs,
         batch_size=BATCH_SIZE,
@@ -241,8 +241,7 @@ def _panels(output: Path, clips: Dataset, extractor: CMMixerFeatureExtractor) ->
 def _write_separation(path: Path, pictures: SeparationPictures) -> None:
     """The four strips that tell the story, beneath one another, as one picture."""
     strips = (pictures.mixture, pictures.visible, pictures.video_reconstruction, pictures.audio_reconstruction)
-    gap = np.full((4, *strips[0].shape[1:]), 255, np.uint8)
-    stacked = np.concatenate([part for strip in strips for part in (strip, gap)][:-1])
+    stacked = sheet(strips)
     with atomic_file(path) as partial:
         partial.write_bytes(png_bytes(enlarge(stacked, 2 * len(stacked))))
 

@@ -3,6 +3,8 @@
 Workers change neither the content nor the order of the batches, and both ways of reading give the same ones.
 """
 
+import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,10 +13,12 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .data import Clips
 from .order import Rows, RunOrder
-from .prepared_clips import Row
+from .prepared_clips import Row, SourceError
+from .settings import TrainingSettings
 
 Batch = dict[str, Any]
 Collate = Callable[[Sequence[Row]], Batch]
+logger = logging.getLogger(__name__)
 
 
 def make_loader(
@@ -43,12 +47,37 @@ def make_loader(
     Raises:
         ValueError: `streaming` without a window, which would hold all clips.
     """
-    options: dict[str, Any] = {"num_workers": num_workers, "pin_memory": pin_memory}
+    options: dict[str, Any] = {
+        "num_workers": num_workers,
+        "pin_memory": pin_memory,
+        "worker_init_fn": _leave_interrupts_to_the_parent,
+    }
     if not streaming:
         return DataLoader(clips, batch_sampler=_Places(order, numbers), collate_fn=collate, **options)  # type: ignore[arg-type]
     if not order.shuffle_shards:
         raise ValueError("streaming holds a window of shards in memory: set shuffle_shards to their number, such as 16")
     return DataLoader(ClipStream(clips, order, numbers, collate), batch_size=None, **options)
+
+
+def plan_order(clips: Clips, settings: TrainingSettings, processes: int) -> RunOrder:
+    """The order of a run; fewer clips than a step takes make smaller batches.
+
+    Raises:
+        SourceError: not even one clip for each batch of a step.
+    """
+    batches_per_step = processes * settings.accumulation_steps
+    wanted, most = settings.batch_size // settings.repeats, len(clips) // batches_per_step
+    if not most:
+        raise SourceError(f"{len(clips)} clips are too few for steps of {batches_per_step} batches: give more clips")
+    if most < wanted:
+        logger.warning("%d clips make batches of %d instead of %d clips", len(clips), most, wanted)
+    return RunOrder(
+        shard_sizes=getattr(clips, "shard_sizes", [len(clips)]),
+        clips_per_batch=min(wanted, most),
+        batches_per_step=batches_per_step,
+        seed=settings.seed,
+        shuffle_shards=settings.shuffle_shards,
+    )
 
 
 class ClipStream(IterableDataset):
@@ -89,3 +118,8 @@ class _Places:
 
     def __len__(self) -> int:
         return len(self.numbers)
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that trains decides when to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,186 +1,289 @@
-"""One loop on accelerate for pre-training (§3.3) and retrieval (§3.4): `train(model, clips, extractor, settings)`."""
+"""One loop on accelerate for pre-training (§3.3), retrieval (§3.4) and classification (§4.7): [`train`].
 
-import inspect
-import json
+The same script runs on a laptop, under `torchrun --nproc_per_node 8` or `accelerate launch`, and on several hosts. What
+is random in a batch depends on the seed and the batch's number in the run alone: a run that goes on after it was killed
+equals one that was not, and processes that share the batches equal one process that accumulates them.
+"""
+
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
-from datasets import Dataset
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from accelerate.utils import send_to_device
+from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import PreTrainedModel, get_cosine_with_min_lr_schedule_with_warmup
+from transformers import PreTrainedModel
+from transformers.utils import logging as hf_logging
 
-from .atomic import atomic_directory
-from .data import StackMaker, collate_clips
+from .checkpoints import Checkpoints
+from .data import Clips, StackMaker, collate_clips
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .loading import Batch, make_loader, plan_order
+from .model_inputs import ModelInputs
+from .optimization import make_optimizer, make_schedule
 from .processing_cmmixer import CMMixerProcessor
+from .resuming import RunState, identity
+from .run_folder import RunFolder
+from .settings import TrainingSettings
+from .stopping import StopSignals, TrainingStoppedError
+from .training_log import LOSSES, TrainingDivergedError, TrainingLog
+from .visualization import draw_separation, sheet
 
-LOSSES = ("loss", "video_loss", "audio_loss")
+__all__ = ["TrainingDivergedError", "TrainingSettings", "TrainingStoppedError", "train"]
 
-
-class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a number; the message says when and what to try."""
-
-
-@dataclass
-class TrainingSettings:
-    """How to train; the defaults are the paper's pre-training of Solo (§4.3)."""
-
-    output_dir: str = field(default="runs/cmmixer", metadata={"help": "folder for the trained model and its metrics"})
-    epochs: int = field(default=400, metadata={"help": "passes over the clips"})
-    warmup_epochs: float = field(default=80.0, metadata={"help": "epochs of linear warm-up"})
-    batch_size: int = field(default=32, metadata={"help": "clips a process and step"})
-    accumulation_steps: int = field(default=1, metadata={"help": "batches a step of the optimiser"})
-    learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate"})
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end of the cosine"})
-    weight_decay: float = field(default=0.05, metadata={"help": "of matrices; norms, biases and tokens have none"})
-    max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm"})
-    mixed_precision: str = field(default="no", metadata={"help": "no, bf16 or fp16"})
-    keep_spectrograms: bool = field(default=False, metadata={"help": "hold the spectrograms of all clips in memory"})
-    logging_steps: int = field(default=10, metadata={"help": "steps over which a logged loss is averaged"})
-    seed: int = field(default=0, metadata={"help": "of everything random"})
+Evaluate = Callable[[PreTrainedModel], Mapping[str, float]]
+TRACKER_PROJECT = "cmmixer_hf"
 
 
 def train(
     model: PreTrainedModel,
-    clips: Dataset,
+    clips: Clips,
     extractor: CMMixerFeatureExtractor,
     settings: TrainingSettings,
     *,
+    evaluate: Evaluate | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Train `model` on prepared clips and save it, its processor and its metrics to `settings.output_dir`.
+    """Train `model` on prepared clips; the run folder `settings.output_dir` then holds it and all about its making.
+
+    The same call goes on with a run that was interrupted, from its newest checkpoint.
+
+    Args:
+        model: what to train, in place: [`CMMixerForPreTraining`], [`CMMixerForRetrieval`] or a classifier, which takes
+            its labels by the names in its configuration. What `forward` takes decides what is read and made of a clip.
+        clips: [`load_prepared`], a selection of it, or a `datasets.Dataset` with the same columns.
+        extractor: makes the stacks, on the device.
+        settings: everything else.
+        evaluate: scores of the model, in evaluation mode, every `evaluation_epochs`; they join the history. All
+            processes call it.
+        progress: show a bar.
 
     Returns:
-        the history, one entry every `logging_steps`: step, epoch, learning rate, and the mean losses since the last.
+        the history: an entry every `logging_steps` (see [`TrainingLog`]) and one for each evaluation.
 
     Raises:
-        TrainingDivergedError: the loss is not finite.
+        TrainingDivergedError: the loss is not finite, or far above its start.
+        TrainingStoppedError: SIGTERM or Ctrl-C came, and a checkpoint is saved; it ends the program unless caught.
+        CheckpointError: the run folder holds a run that differs in more than how it is run, or damaged checkpoints.
+        SourceError: too few clips for one step, or a clip without what the model needs.
     """
-    accelerator = Accelerator(
-        mixed_precision=settings.mixed_precision, gradient_accumulation_steps=settings.accumulation_steps
-    )
-    set_seed(settings.seed)
-    loader = _make_loader(clips, settings)
-    optimizer = torch.optim.AdamW(
-        parameter_groups(model, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.95), fused=True
-    )
-    extra_inputs = {"track_id"} & set(inspect.signature(model.forward).parameters)
-    model, optimizer, loader = accelerator.prepare(model, optimizer, loader)
-    steps_per_epoch = math.ceil(len(loader) / settings.accumulation_steps)
-    total = settings.epochs * steps_per_epoch
-    scheduler = get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer,
-        num_warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
-        num_training_steps=total,
-        min_lr=settings.min_learning_rate,
-    )
-    make_stacks = StackMaker(extractor, augment=True, keep_spectrograms=settings.keep_spectrograms)
-    log = _Log(settings.logging_steps)
-    model.train()
-    hidden = not (progress and accelerator.is_main_process)
-    with tqdm(total=total, desc=type(accelerator.unwrap_model(model)).__name__, unit="step", disable=hidden) as bar:
-        for epoch in range(settings.epochs):
-            for batch in loader:
-                with accelerator.accumulate(model):
-                    inputs = make_stacks(batch) | {name: batch[name] for name in extra_inputs}
-                    output = model(**inputs)
-                    losses = {name: output[name] for name in LOSSES if name in output}
-                    accelerator.backward(losses["loss"])
-                    if accelerator.sync_gradients:
-                        accelerator.clip_grad_norm_(model.parameters(), settings.max_gradient_norm)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                if accelerator.sync_gradients:
-                    log.add(losses, epoch=epoch + 1, learning_rate=scheduler.get_last_lr()[0])
-                    scheduler.step()
-                    bar.update()
-                    bar.set_postfix(log.latest, refresh=False)
-    log.flush()
-    if accelerator.is_main_process:
-        save_run(accelerator.unwrap_model(model), extractor, settings, log.history)
-    accelerator.wait_for_everyone()
-    return log.history
+    with _Run(model, clips, extractor, settings, evaluate=evaluate, progress=progress) as run, StopSignals() as stop:
+        run.resume()
+        for number, batch in run.batches():
+            with run.accelerator.accumulate(run.model):
+                _reseed(settings.seed, number)
+                losses = run.losses(batch)
+                run.accelerator.backward(losses["loss"])
+                run.optimize()
+            run.log.add(losses)
+            if run.accelerator.sync_gradients:
+                run.finish_step(stop)
+        run.finish(stop)
+    return run.log.history
 
 
-def _make_loader(clips: Dataset, settings: TrainingSettings) -> DataLoader:
-    """Shuffled full batches; fewer clips than a batch make one batch of all."""
-    return DataLoader(
-        clips,
-        batch_size=min(settings.batch_size, len(clips)),
-        shuffle=True,
-        drop_last=True,
-        collate_fn=collate_clips,
-        generator=torch.Generator().manual_seed(settings.seed),
-    )
+class _Run:
+    """The parts of one training, and the steps that the loop is made of."""
 
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        clips: Clips,
+        extractor: CMMixerFeatureExtractor,
+        settings: TrainingSettings,
+        *,
+        evaluate: Evaluate | None,
+        progress: bool,
+    ):
+        self.settings, self.clips, self.extractor, self.evaluate = settings, clips, extractor, evaluate
+        self.title = type(model).__name__
+        self.folder = RunFolder(settings.output_dir)
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoints", keep=settings.keep_checkpoints)
+        self.accelerator = _make_accelerator(settings, self.folder)
+        self.order = plan_order(clips, settings, self.accelerator.num_processes)
+        self.steps = settings.max_steps or settings.epochs * self.order.steps_per_epoch
+        self.inputs = ModelInputs(model, extractor, settings)
+        if settings.activation_checkpointing:
+            model.activation_checkpointing_enable()
+        self.model, self.optimizer = self.accelerator.prepare(model.train(), make_optimizer(model, settings))
+        per_epoch = self.order.steps_per_epoch
+        self.schedule = make_schedule(self.optimizer, settings, steps_per_epoch=per_epoch, steps=self.steps)
+        hidden = not (progress and self.accelerator.is_main_process)
+        self.log = TrainingLog(
+            self.accelerator,
+            self.folder,
+            settings,
+            steps_per_epoch=per_epoch,
+            samples_per_step=self.order.clips_per_batch * settings.repeats * self.order.batches_per_step,
+            bar=tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden),
+        )
+        others = {"schedule": self.schedule, "log": self.log}
+        same = identity(settings, self.order)
+        self.state = RunState(self.accelerator, self.model, self.optimizer, others=others, identity=same)
+        self.gradient_norm = torch.zeros(())
+        self.resumed_at = 0
+        self._at_exit = ExitStack()
+        self._at_exit.callback(self.log.bar.close)
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups of the trainable parameters: matrices decay; norms, biases, cls and mask tokens do not.
+    def __enter__(self) -> "_Run":
+        device = self.accelerator.device
+        self._at_exit.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        return self
 
-    >>> groups = parameter_groups(nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2)), 0.05)
-    >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
-    [(1, 0.05), (3, 0.0)]
-    """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    matrices = [parameter for parameter in trainable if parameter.ndim == 2]
-    others = [parameter for parameter in trainable if parameter.ndim != 2]
-    return [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    def __exit__(self, *_: object) -> None:
+        self._at_exit.close()
 
+    def resume(self) -> None:
+        """Go on where the run stands, or begin; from here on the folder is this run's."""
+        if self.accelerator.is_main_process:
+            self.checkpoints.tidy(delete_all=not self.settings.resume)
+        self.accelerator.wait_for_everyone()
+        if self.state.restore(self.checkpoints):
+            self.resumed_at = self.log.step
+        if self.accelerator.is_main_process:
+            self.folder.begin(self.settings, self.log.history, processes=self.accelerator.num_processes)
+        self.start_trackers()
 
-def save_run(
-    model: PreTrainedModel,
-    extractor: CMMixerFeatureExtractor,
-    settings: TrainingSettings,
-    history: list[dict[str, float]],
-) -> None:
-    """Model, processor, settings and metrics, as one folder that is whole or absent."""
-    with atomic_directory(settings.output_dir) as folder:
-        model.save_pretrained(folder)
-        CMMixerProcessor(extractor).save_pretrained(folder)
-        (folder / "training_settings.json").write_text(json.dumps(asdict(settings), indent=2))
-        (Path(folder) / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in history))
+    def start_trackers(self) -> None:
+        """Tell the trackers which run this is; what they write here goes to a folder of their own."""
+        name = self.folder.path.name
+        own = {"trackio": {"name": name}, "wandb": {"name": name, "dir": str(self.folder.path / "trackers")}}
+        flat = {setting: str(value) for setting, value in asdict(self.settings).items()}
+        self.accelerator.init_trackers(TRACKER_PROJECT, config=flat, init_kwargs=own)
+        for tracker in self.accelerator.trackers:
+            self._at_exit.callback(tracker.finish)
 
+    def batches(self) -> Iterator[tuple[int, Batch]]:
+        """This process's batches from where the run stands, each with its number in the whole run."""
+        first, last = (step * self.order.batches_per_step for step in (self.log.step, self.steps))
+        numbers = range(first + self.accelerator.process_index, last, self.accelerator.num_processes)
+        loader = make_loader(
+            self.inputs.needed(self.clips),
+            self.order,
+            numbers,
+            collate=self.inputs.collate,
+            num_workers=self.settings.num_workers,
+            streaming=self.settings.streaming,
+            pin_memory=self.accelerator.device.type == "cuda",
+        )
+        return zip(numbers, self.log.timed(loader), strict=True)
 
-class _Log:
-    """Means of the losses over `every` steps."""
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The model's losses of a batch, `loss` first."""
+        batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
+        output = self.model(**self.inputs(batch))
+        return {name: output[name] for name in LOSSES if name in output}
 
-    def __init__(self, every: int):
-        self.every = every
-        self.step = 0
-        self.history: list[dict[str, float]] = []
-        self._pending: list[dict[str, Tensor]] = []
-        self._where: dict[str, float] = {}
+    def optimize(self) -> None:
+        """With the last batch of a step: clip the gradients and move the weights."""
+        if self.accelerator.sync_gradients:
+            most = self.settings.max_gradient_norm or math.inf
+            self.gradient_norm = self.accelerator.clip_grad_norm_(self.model.parameters(), most)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
 
-    @property
-    def latest(self) -> dict[str, str]:
-        """The last losses, for a progress bar."""
-        last = self.history[-1] if self.history else {}
-        return {name: f"{last[name]:.3f}" for name in LOSSES if name in last}
-
-    def add(self, losses: dict[str, Tensor], **where: float) -> None:
-        """Take one step's losses; every so many make an entry."""
-        self.step += 1
-        self._where = where
-        self._pending.append({name: value.detach() for name, value in losses.items()})
-        if len(self._pending) == self.every:
-            self.flush()
-
-    def flush(self) -> None:
-        """Make an entry of the steps since the last one, or refuse a loss that is not finite."""
-        if not self._pending:
+    def finish_step(self, stop: StopSignals) -> None:
+        """Everything that is due after a step."""
+        self.log.finish_step(max(map(float, self.schedule.get_last_lr())), self.gradient_norm)
+        self.schedule.step()
+        epoch, step_of_epoch = divmod(self.log.step, self.order.steps_per_epoch)
+        if step_of_epoch == 0:
+            self.finish_epoch(epoch)
+        if self.log.step == self.steps:
             return
-        means = {name: torch.stack([entry[name] for entry in self._pending]).mean().item() for name in self._pending[0]}
-        self._pending.clear()
-        if not math.isfinite(means["loss"]):
-            raise TrainingDivergedError(
-                f"the loss is {means['loss']} by step {self.step} at learning rate {self._where['learning_rate']:.2e}: "
-                "try a smaller learning rate, a longer warm-up, or mixed_precision=no"
-            )
-        self.history.append({"step": self.step, **self._where, **means})
+        signal_number = self.agree_to_stop(stop)
+        if signal_number or _is_due(self.settings.save_steps, self.log.step):
+            self.save()
+            self.draw_curves()
+        if signal_number:
+            raise TrainingStoppedError(signal_number)
+
+    def finish_epoch(self, epoch: int) -> None:
+        """Pictures and scores, when their epoch has come."""
+        model = self.accelerator.unwrap_model(self.model)
+        if _is_due(self.settings.picture_epochs, epoch) and hasattr(model, "draw_mixing_mask"):
+            self.draw(model, f"epoch-{epoch:04d}")
+        if self.evaluate is not None and _is_due(self.settings.evaluation_epochs, epoch):
+            self.log.flush()
+            self.log.write(self.evaluate(model.eval()))
+        model.train()
+
+    def draw(self, model: Any, name: str) -> None:
+        """How the model takes the first clip apart, with the same mixture and hidden patches every time."""
+        if self.accelerator.is_main_process:
+            stacks = StackMaker(self.extractor)(collate_clips([self.clips[0]]))
+            torch.manual_seed(self.settings.seed)
+            pictures = draw_separation(model.eval(), **stacks, extractor=self.extractor)
+            self.folder.save_picture(name, sheet(list(vars(pictures).values())))
+
+    def agree_to_stop(self, stop: StopSignals) -> int:
+        """The signal to stop for, or 0; several processes, of which not all may have got it, agree when they log."""
+        if self.accelerator.num_processes == 1 or self.log.step % self.settings.logging_steps:
+            return stop.received if self.accelerator.num_processes == 1 else 0
+        received = torch.tensor([stop.received], device=self.accelerator.device)
+        return int(self.accelerator.gather(received).max())
+
+    def save(self) -> None:
+        """A checkpoint of where the run stands."""
+        self.state.save(self.checkpoints, self.log.step, self.write_model)
+
+    def finish(self, stop: StopSignals) -> None:
+        """The last entry, the last checkpoint, the model; a signal that came too late for a step stops the program."""
+        self.log.flush()
+        if self.settings.save_steps and self.log.step > self.resumed_at:
+            self.save()
+        weights = self.state.weights()
+        if self.accelerator.is_main_process:
+            self.folder.save_model(lambda folder: self.write_model(folder, weights))
+        self.draw_curves()
+        self.accelerator.wait_for_everyone()
+        if stop.received:
+            raise TrainingStoppedError(stop.received)
+
+    def draw_curves(self) -> None:
+        """The losses so far."""
+        if self.accelerator.is_main_process:
+            self.folder.draw_curves(self.title, self.log.history)
+
+    def write_model(self, folder: Path, weights: dict[str, Any]) -> None:
+        """The model and its processor, for `from_pretrained`."""
+        with _no_other_bars():
+            self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=weights)
+        CMMixerProcessor(self.extractor).save_pretrained(folder)
+
+
+def _make_accelerator(settings: TrainingSettings, folder: RunFolder) -> Accelerator:
+    return Accelerator(
+        # Without this, processes on a machine that has no GPU would each train on their own.
+        cpu=not torch.accelerator.is_available(),
+        mixed_precision=settings.mixed_precision,
+        gradient_accumulation_steps=settings.accumulation_steps,
+        dynamo_backend="inductor" if settings.compile else None,
+        log_with=None if settings.log_with == "none" else settings.log_with.split(","),
+        project_dir=str(folder.path / "trackers"),
+    )
+
+
+def _reseed(seed: int, number: int) -> None:
+    """Everything random in a batch (crops, mixture, mask, dropout) follows from the seed and the batch's number."""
+    torch.manual_seed(int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]))
+
+
+@contextmanager
+def _no_other_bars() -> Iterator[None]:
+    """Saving a model would draw a bar through ours."""
+    shown = hf_logging.is_progress_bar_enabled()
+    hf_logging.disable_progress_bar()
+    yield
+    if shown:
+        hf_logging.enable_progress_bar()
+
+
+def _is_due(every: int, count: int) -> bool:
+    return every > 0 and count % every == 0

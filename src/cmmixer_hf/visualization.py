@@ -102,6 +102,16 @@ def strip(images: RGB, gap: int = 2) -> RGB:
     return joined[:, : joined.shape[1] - gap]
 
 
+def sheet(strips: Sequence[RGB], gap: int = 4) -> RGB:
+    """Strips (H, W, 3) of one width beneath one another, with `gap` white rows between.
+
+    >>> sheet([np.zeros((64, 398, 3), np.uint8)] * 2).shape
+    (132, 398, 3)
+    """
+    padded = [np.pad(rows, ((0, gap), (0, 0), (0, 0)), constant_values=WHITE) for rows in strips]
+    return np.concatenate(padded)[:-gap]
+
+
 def enlarge(images: RGB, height: int) -> RGB:
     """Each pixel a square of whole pixels, so many that (..., H, W, 3) gets at least `height` rows.
 
@@ -187,18 +197,19 @@ def curves(histories: Mapping[str, History]) -> str:
     Raises:
         ValueError: no stage.
     """
-    if not histories:
-        raise ValueError("no training history to draw: give at least one stage")
-    matplotlib, figures = _extra("matplotlib"), _extra("matplotlib.figure")
     style = {"svg.fonttype": "none", "svg.hashsalt": " ".join(histories), "font.family": "sans-serif"}
-    with matplotlib.rc_context(style):
-        figure = figures.Figure(figsize=(4.6 * len(histories), 2.9), layout="constrained")
-        for axes, stage in zip(figure.subplots(1, len(histories), squeeze=False)[0], histories, strict=True):
-            _draw_panel(axes, stage, histories[stage])
+    with _extra("matplotlib").rc_context(style):
         page = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(page, format="svg", transparent=True, metadata=nothing)
+        _draw_curves(histories).savefig(page, format="svg", transparent=True, metadata=nothing)
     return _inline(page.getvalue())
+
+
+def curves_png(histories: Mapping[str, History]) -> bytes:
+    """The same [`curves`] as a PNG file on white."""
+    file = io.BytesIO()
+    _draw_curves(histories).savefig(file, format="png", dpi=150)
+    return file.getvalue()
 
 
 def png_bytes(image: RGB) -> bytes:
@@ -243,6 +254,16 @@ def _blend(video: RGB, audio: RGB, mixing_mask: Tensor) -> RGB:
     """Eq. 1 on pictures (K, H, W, 3) with M of shape (1, K, 1, H, W)."""
     share = _as_picture(mixing_mask.float())
     return (share * video + (1 - share) * audio).round().astype(np.uint8)
+
+
+def _draw_curves(histories: Mapping[str, History]) -> Any:
+    """A figure with one panel a stage."""
+    if not histories:
+        raise ValueError("no training history to draw: give at least one stage")
+    figure = _extra("matplotlib.figure").Figure(figsize=(4.6 * len(histories), 2.9), layout="constrained")
+    for axes, stage in zip(figure.subplots(1, len(histories), squeeze=False)[0], histories, strict=True):
+        _draw_panel(axes, stage, histories[stage])
+    return figure
 
 
 def _draw_panel(axes: Any, stage: str, history: History) -> None:

@@ -1,0 +1,139 @@
+"""The settings of a training run: one dataclass, from which flags and YAML keys are derived."""
+
+import argparse
+import dataclasses
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from transformers import HfArgumentParser
+
+
+@dataclass
+class TrainingSettings:
+    """How to train; the defaults are the paper's pre-training of Solo (§4.3).
+
+    A script with settings of its own derives from this class, so that they stand in the same flags, YAML file and run
+    folder. A *batch* is what one process takes at a time; a *step* is one step of the optimiser, `accumulation_steps`
+    batches of every process.
+    """
+
+    output_dir: str = field(default="runs/cmmixer", metadata={"help": "run folder: the model and all about its making"})
+    resume: bool = field(
+        default=True, metadata={"help": "go on from the newest whole checkpoint in output_dir; false starts over"}
+    )
+    seed: int = field(default=0, metadata={"help": "of everything random"})
+
+    epochs: int = field(default=400, metadata={"help": "passes over the clips"})
+    max_steps: int = field(default=0, metadata={"help": "steps in all, instead of epochs; 0 goes by epochs"})
+    warmup_epochs: float = field(default=80.0, metadata={"help": "epochs of linear warm-up"})
+    batch_size: int = field(default=32, metadata={"help": "samples of a batch"})
+    accumulation_steps: int = field(default=1, metadata={"help": "batches of a process in one step"})
+    repeats: int = field(
+        default=1,
+        metadata={"help": "samples of a batch that come from one clip, decoded once and augmented so many times"},
+    )
+    augment: bool = field(default=True, metadata={"help": "crop and flip the frames at random"})
+    shuffle_shards: int = field(
+        default=0, metadata={"help": "shards whose clips are shuffled together; 0 shuffles all clips"}
+    )
+    streaming: bool = field(
+        default=False, metadata={"help": "read shards from front to back, holding shuffle_shards of them in memory"}
+    )
+    num_workers: int = field(default=0, metadata={"help": "processes that read clips; 0 reads between the steps"})
+    keep_spectrograms: bool = field(default=False, metadata={"help": "hold the spectrograms of all clips in memory"})
+
+    learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate"})
+    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end of the cosine"})
+    weight_decay: float = field(default=0.05, metadata={"help": "of matrices; norms, biases and tokens have none"})
+    layer_decay: float = field(
+        default=1.0,
+        metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"},
+    )
+    max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm; 0 does not"})
+    mixed_precision: Literal["no", "bf16", "fp16"] = field(default="no", metadata={"help": "of the forward pass"})
+    activation_checkpointing: bool = field(
+        default=False, metadata={"help": "compute activations twice instead of keeping them: slower, in less memory"}
+    )
+    compile: bool = field(default=False, metadata={"help": "torch.compile the model: minutes at first, then faster"})
+
+    logging_steps: int = field(default=10, metadata={"help": "steps over which a logged loss is averaged"})
+    log_with: str = field(
+        default="none", metadata={"help": "none, or trackers of accelerate: tensorboard, trackio, wandb, …, by commas"}
+    )
+    picture_epochs: int = field(
+        default=0, metadata={"help": "draw a reconstruction every so many epochs of pre-training; 0 draws none"}
+    )
+    evaluation_epochs: int = field(
+        default=1, metadata={"help": "evaluate every so many epochs, where the script evaluates; 0 does not"}
+    )
+    save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; 0 saves none but on SIGTERM"})
+    keep_checkpoints: int = field(default=2, metadata={"help": "checkpoints kept, the newest ones"})
+    divergence_factor: float = field(
+        default=10.0, metadata={"help": "stop at a loss so many times above the first one (at least 1); 0 does not"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation_steps", "repeats", "logging_steps", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size % self.repeats:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of repeats ({self.repeats})")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.mixed_precision not in (known := ("no", "bf16", "fp16")):
+            raise ValueError(f"mixed_precision must be one of {known}, got {self.mixed_precision!r}")
+        if self.streaming and not self.shuffle_shards:
+            raise ValueError("streaming holds a window of shards in memory: set shuffle_shards, to 16 for example")
+
+
+def read_settings(*classes: Any, arguments: Sequence[str] | None = None) -> Any:
+    """Settings from `--config FILE.yaml` and flags, which win over the file.
+
+    Args:
+        classes: dataclasses of settings, such as [`TrainingSettings`]; every field is a flag and a key.
+        arguments: the command line, by default the program's.
+
+    Returns:
+        an instance of the class, or a tuple of them where there are several.
+
+    Raises:
+        SystemExit: an unknown flag or key, or a value that does not fit; the message says which.
+    """
+    parser = HfArgumentParser(classes, allow_abbrev=False)
+    parser.add_argument("--config", help="YAML file of settings; flags win over it")
+    line = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = vars(parser.parse_args([*_file_flags(parser, line), *line]))
+        made = [cls(**{field.name: given[field.name] for field in dataclasses.fields(cls)}) for cls in classes]
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        parser.error(str(error))
+    return made[0] if len(made) == 1 else tuple(made)
+
+
+def write_settings(path: Path, settings: Any) -> None:
+    """A dataclass of settings as YAML, which [`read_settings`] takes back with `--config`."""
+    path.write_text(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True))
+
+
+def _file_flags(parser: argparse.ArgumentParser, line: list[str]) -> list[str]:
+    """The file that `--config` names, as the flags that would say the same."""
+    only_config = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    only_config.add_argument("--config")
+    path = only_config.parse_known_args(line)[0].config
+    if path is None:
+        return []
+    values = yaml.safe_load(Path(path).read_text()) or {}
+    known = {action.dest for action in parser._actions} - {"help", "config"}
+    for unknown in set(values) - known:
+        similar = difflib.get_close_matches(unknown, known, 1)
+        raise ValueError(f"{path} sets {unknown!r}, which is no setting" + "".join(f"; {s!r} is one" for s in similar))
+    return [flag for name, value in values.items() if value is not None for flag in _flag(name, value)]
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    return [f"--{name}", *map(str, value)] if isinstance(value, list) else [f"--{name}={value}"]

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cmmixer_hf import shards
+from cmmixer_hf import prepared_clips
 from cmmixer_hf.prepared_clips import PreparedClips
 
 
@@ -68,7 +68,7 @@ def test_it_can_be_pickled_and_opens_its_own_files(tmp_path):
 
 
 def test_more_shards_than_a_process_may_open(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards, "MOST_OPEN", 2)
+    monkeypatch.setattr(prepared_clips, "MOST_OPEN", 2)
     clips = PreparedClips(write_shards(tmp_path, sizes=[1] * 10))
     assert [row["clip_id"] for row in clips] == clips["clip_id"] == [str(n) for n in range(10)]
     assert len(clips._files._open) == 2

@@ -8,11 +8,12 @@ import cmmixer_hf
 SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
-atomic configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics layer_decay layers losses masking
-metrics mixing opening order outputs patching pictures prepared_clips processes scenes settings splits stopping
+atomic configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics intervals layer_decay layers
+losses masking metrics mixing opening order outputs patching pictures prepared_clips processes scenes settings splits
+stopping
 
-checkpoints configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index labels modeling_cmmixer
-optimization ranking_losses rendering sound visualization
+checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index
+labels modeling_cmmixer optimization ranking_losses rendering sound visualization
 
 data layers_cav_mae layouts media modeling_baseline report resuming run_folder
 

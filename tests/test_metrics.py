@@ -4,8 +4,19 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cmmixer_hf.metrics import chance_metrics, ranks, retrieval_metrics, segment_similarity
+from cmmixer_hf.metrics import (
+    chance_metrics,
+    median_rank,
+    pool_segments,
+    rank_pool,
+    ranks,
+    recall_at,
+    retrieval_metrics,
+    segment_similarity,
+    two_way_choice,
+)
 
+GENERATOR = torch.Generator().manual_seed(1)
 SCORES = torch.randn(50, 50, generator=torch.Generator().manual_seed(0))
 
 
@@ -72,3 +83,53 @@ def test_similarity_is_the_mean_cosine_of_the_segments():
 def test_clips_of_different_lengths_are_refused_with_both():
     with pytest.raises(ValueError, match=r"\(4, 16\).*\(3, 16\)"):
         segment_similarity(torch.ones(2, 4, 16), torch.ones(2, 3, 16))
+
+
+def test_similarities_that_are_no_numbers_are_no_perfect_score():
+    with pytest.raises(ValueError, match="1 queries have similarities that are not numbers"):
+        ranks(torch.tensor([[1.0, 0.0], [float("nan"), float("nan")]]))
+
+
+def test_blocks_change_no_rank():
+    videos, tracks = (F.normalize(torch.randn(31, 2, 8), dim=-1) for _ in range(2))
+    groups = torch.arange(31) // 3
+    expected = ranks(segment_similarity(videos, tracks), groups[:, None] == groups)
+    for block in (1, 100, 10_000):
+        assert torch.equal(rank_pool(videos, tracks, groups, block=block), expected)
+
+
+def test_chance_with_several_right_candidates_is_what_guessing_scores():
+    tracks = torch.arange(40).clamp(max=30)  # the last one's song is in ten clips
+    positives = tracks[:, None] == tracks
+    repeats = 500
+    place = ranks(torch.rand(40 * repeats, 40, generator=GENERATOR), positives.repeat(repeats, 1))
+    chance = chance_metrics(40, positives.sum(1))
+    for k in (1, 5, 10):
+        assert recall_at(place, k).item() == pytest.approx(chance[f"R@{k}"], abs=1.5)
+    assert median_rank(place).item() == pytest.approx(chance["median_rank"], abs=0.5)
+
+
+def test_chance_of_a_pool_that_is_all_right_is_certainty():
+    assert chance_metrics(4, torch.tensor([4])) == {"R@1": 100, "R@5": 100, "R@10": 100, "median_rank": 1}
+
+
+def test_two_way_choice_of_noise_is_a_coin_and_of_the_same_a_tie():
+    query, right, wrong = F.normalize(torch.randn(3, 2000, 4, 16, generator=GENERATOR), dim=-1)
+    assert two_way_choice(query, right, wrong).mean().item() == pytest.approx(0.5, abs=0.05)
+    assert two_way_choice(query, right, right).unique().tolist() == [0.5]
+    assert two_way_choice(query, query, wrong).mean().item() == 1
+    assert torch.equal(two_way_choice(query, right, wrong), 1 - two_way_choice(query, wrong, right))
+
+
+def test_two_way_choice_sees_what_pooling_does_not():
+    video = F.normalize(torch.randn(50, 4, 16, generator=GENERATOR), dim=-1)
+    shuffled = video.roll(1, dims=1)
+    assert two_way_choice(video, video, shuffled).mean().item() == 1
+    torch.testing.assert_close(pool_segments(video), pool_segments(shuffled))
+
+
+def test_two_way_choice_refuses_what_is_not_paired():
+    with pytest.raises(ValueError, match=r"\(3, 2, 4\).*\(2, 2, 4\)"):
+        two_way_choice(torch.ones(3, 2, 4), torch.ones(3, 2, 4), torch.ones(2, 2, 4))
+    with pytest.raises(ValueError, match="not numbers"):
+        two_way_choice(*torch.full((3, 1, 2, 4), float("nan")))

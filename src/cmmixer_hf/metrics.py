@@ -1,7 +1,13 @@
-"""Retrieval scores (§4.4): similarity of clips, ranks, R@k and median rank."""
+"""Retrieval scores (§4.4): similarity of clips, ranks, R@k and median rank, and what chance would score."""
+
+from collections.abc import Callable
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+# Similarities held at a time when a whole pool is ranked: 64 MB in float32.
+BLOCK = 2**24
 
 
 def segment_similarity(queries: Tensor, candidates: Tensor) -> Tensor:
@@ -14,6 +20,15 @@ def segment_similarity(queries: Tensor, candidates: Tensor) -> Tensor:
     return queries.flatten(1) @ candidates.flatten(1).T / queries.shape[1]
 
 
+def pool_segments(segments: Tensor) -> Tensor:
+    """One vector a clip: the mean of its segments, L2-normalised, (N, K, dim) → (N, 1, dim).
+
+    >>> pool_segments(torch.eye(2)[None]).round(decimals=3)
+    tensor([[[0.7070, 0.7070]]])
+    """
+    return nn.functional.normalize(segments.mean(1, keepdim=True), dim=-1)
+
+
 def ranks(similarity: Tensor, positives: Tensor | None = None) -> Tensor:
     """Rank of each query's best right candidate: 1 + wrong ones strictly better + half of the wrong ones that tie.
 
@@ -23,6 +38,9 @@ def ranks(similarity: Tensor, positives: Tensor | None = None) -> Tensor:
         similarity: (N, M).
         positives: (N, M) bool, the right candidates, at least one a query; the diagonal where it is `None`.
 
+    Raises:
+        ValueError: a query has no right candidate, or a similarity is not a number, which no comparison would notice.
+
     >>> ranks(torch.tensor([[0.9, 0.1, 0.2], [0.5, 0.5, 0.5], [0.3, 0.2, 0.1]])).tolist()
     [1.0, 2.0, 3.0]
     """
@@ -30,10 +48,49 @@ def ranks(similarity: Tensor, positives: Tensor | None = None) -> Tensor:
         positives = torch.eye(*similarity.shape, dtype=torch.bool, device=similarity.device)
     if not positives.any(1).all():
         raise ValueError(f"query {int((~positives.any(1)).nonzero()[0])} has no right candidate")
+    if similarity.isnan().any():
+        raise ValueError(f"{int(similarity.isnan().any(1).sum())} queries have similarities that are not numbers")
     best = similarity.masked_fill(~positives, float("-inf")).amax(1, keepdim=True)
     better = ((similarity > best) & ~positives).sum(1)
     ties = ((similarity == best) & ~positives).sum(1)
     return 1 + better + ties / 2
+
+
+def rank_pool(queries: Tensor, candidates: Tensor, tracks: Tensor, *, block: int = BLOCK) -> Tensor:
+    """[`ranks`] of every query among all candidates, (N,), with no more than `block` similarities in memory.
+
+    Args:
+        queries, candidates: (N, K, dim), L2-normalised, paired by position.
+        tracks: (N,) integers; candidates that share the query's are right.
+        block: similarities at a time; one query at least.
+
+    >>> segments = torch.eye(6).view(3, 2, 6)
+    >>> rank_pool(segments, segments.roll(1, 0), torch.arange(3), block=1).tolist()
+    [2.5, 2.5, 2.5]
+    """
+    rows = max(1, block // len(candidates))
+    return torch.cat(
+        [
+            ranks(segment_similarity(some, candidates), own[:, None] == tracks)
+            for some, own in zip(queries.split(rows), tracks.split(rows), strict=True)
+        ]
+    )
+
+
+def recall_at(place: Tensor, k: int) -> Tensor:
+    """Share of the ranks (N,) that are k or better, in percent."""
+    return 100 * (place <= k).float().mean()
+
+
+def median_rank(place: Tensor) -> Tensor:
+    """Median of the ranks (N,); the mean of the middle two of an even number."""
+    return place.float().quantile(0.5)
+
+
+RETRIEVAL_METRICS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{f"R@{k}": partial(recall_at, k=k) for k in (1, 5, 10)},
+    "median_rank": median_rank,
+}
 
 
 def retrieval_metrics(similarity: Tensor, positives: Tensor | None = None) -> dict[str, float]:
@@ -43,15 +100,47 @@ def retrieval_metrics(similarity: Tensor, positives: Tensor | None = None) -> di
     {'R@1': 100.0, 'R@5': 100.0, 'R@10': 100.0, 'median_rank': 1.0}
     """
     place = ranks(similarity, positives)
-    recall = {f"R@{k}": 100 * (place <= k).float().mean().item() for k in (1, 5, 10)}
-    return recall | {"median_rank": place.quantile(0.5).item()}
+    return {name: metric(place).item() for name, metric in RETRIEVAL_METRICS.items()}
 
 
-def chance_metrics(candidates: int) -> dict[str, float]:
-    """What guessing scores with one right candidate among so many.
+def chance_metrics(candidates: int, positives: Tensor | None = None) -> dict[str, float]:
+    """What guessing scores, exactly: all orders of the candidates are equally likely.
+
+    With p right ones among M, the best of them comes after place r with probability Π_{i<r} (M − p − i) / (M − i).
+
+    Args:
+        candidates: M, the size of the pool.
+        positives: (queries,) integers, p of each query; one for each where it is `None`.
 
     >>> chance_metrics(200)["R@1"], chance_metrics(200)["median_rank"]
     (0.5, 100.5)
+    >>> chance_metrics(200, torch.tensor([2, 2]))["R@1"]
+    1.0
     """
-    recall = {f"R@{k}": 100 * min(1.0, k / candidates) for k in (1, 5, 10)}
-    return recall | {"median_rank": (candidates + 1) / 2}
+    positives = torch.ones(1) if positives is None else positives
+    numbers, queries = positives.double().unique(return_counts=True)
+    before = torch.arange(candidates, dtype=torch.double)
+    later = ((candidates - numbers[:, None] - before).clamp(min=0) / (candidates - before)).cumprod(1)
+    reached = 1 - queries.double() @ later / queries.sum()
+    recall = {f"R@{k}": round(100 * reached[min(k, candidates) - 1].item(), 9) for k in (1, 5, 10)}
+    middle = [int((reached < 0.5 + slack).sum()) + 1 for slack in (-1e-9, 1e-9)]  # of two middles, the mean
+    return recall | {"median_rank": sum(middle) / 2}
+
+
+def two_way_choice(queries: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
+    """Whether each query prefers its own candidate to one made to differ from it, (N,): 1 yes, 0 no, ½ a tie.
+
+    Args:
+        queries, right, wrong: L2-normalised segment embeddings, (N, K, dim), paired by position; chance is ½.
+
+    >>> segments = torch.eye(4)[None]
+    >>> two_way_choice(segments, segments, segments.flip(1)).item()  # the same segments in another order
+    1.0
+    """
+    if not queries.shape == right.shape == wrong.shape:
+        shapes = [tuple(part.shape) for part in (queries, right, wrong)]
+        raise ValueError(f"queries, right and wrong candidates are paired by position, got shapes {shapes}")
+    difference = (queries * right).sum(-1).mean(-1) - (queries * wrong).sum(-1).mean(-1)
+    if difference.isnan().any():
+        raise ValueError(f"{int(difference.isnan().sum())} queries have similarities that are not numbers")
+    return (difference.sign() + 1) / 2

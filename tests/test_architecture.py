@@ -13,16 +13,16 @@ losses masking metrics mixing opening order outputs patching pictures prepared_c
 stopping
 
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index
-labels modeling_cmmixer optimization ranking_losses rendering sound visualization
+labels modeling_cmmixer optimization ranking_losses rendering results sound visualization
 
 data layers_cav_mae layouts media modeling_baseline report resuming run_folder
 
-clips evaluation loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer training_log
+clips inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer training_log
 yardstick
 
-convert deduplication folders manifests model_inputs modeling_cmmvr recipes survey
+classification convert deduplication evaluation folders manifests model_inputs modeling_cmmvr recipes survey
 
-published streams training
+published scoring streams training
 
 shards sources
 

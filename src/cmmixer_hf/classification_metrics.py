@@ -6,27 +6,19 @@ from torch import Tensor
 from .metrics import ranks
 
 
-def label_ranks(scores: Tensor, labels: Tensor) -> Tensor:
-    """Rank of each sample's right class among all, with the ties of [`ranks`], (N,).
+def top_k_hits(scores: Tensor, labels: Tensor, k: int = 1) -> Tensor:
+    """Whether each sample's right class is among the k best, with the ties of [`ranks`], (N,) of 0. and 1.
 
     Args:
         scores: (N, classes), higher is likelier.
         labels: (N, classes) bool, one or more right classes a sample; the best of them counts.
+        k: places that count.
 
-    >>> label_ranks(torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([[False, False, True]])).tolist()
-    [2.0]
+    >>> top_k_hits(torch.tensor([[0.1, 0.7, 0.2]]), torch.tensor([[False, False, True]]), k=2).tolist()
+    [1.0]
     """
     _check(scores, labels)
-    return ranks(scores, labels)
-
-
-def top_k_accuracy(scores: Tensor, labels: Tensor, k: int = 1) -> float:
-    """Share of the samples whose right class is among the k best, in percent; arguments as in [`label_ranks`].
-
-    >>> top_k_accuracy(torch.eye(4), torch.eye(4).bool())
-    100.0
-    """
-    return 100 * (label_ranks(scores, labels) <= k).double().mean().item()
+    return (ranks(scores, labels) <= k).double()
 
 
 def average_precisions(scores: Tensor, labels: Tensor) -> Tensor:

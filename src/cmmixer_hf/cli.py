@@ -19,6 +19,7 @@ from .index import DamagedIndexError
 from .media import MediaError
 from .prepare import PrepareSettings, prepare_source
 from .prepare_ray import RayPrepareSettings, prepare_source_on_ray
+from .scoring import EvaluateSettings, evaluate
 from .search import IndexSettings, SearchSettings, build_index, search
 from .training import TrainingDivergedError
 
@@ -26,6 +27,7 @@ VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
     "demo": (DemoSettings, run_demo),
     "prepare": (PrepareSettings, prepare_source),
     "prepare-ray": (RayPrepareSettings, prepare_source_on_ray),
+    "evaluate": (EvaluateSettings, evaluate),
     "index": (IndexSettings, build_index),
     "search": (SearchSettings, search),
     "convert": (ConvertSettings, convert),

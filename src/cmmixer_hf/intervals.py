@@ -10,9 +10,8 @@ CONFIDENCE = 0.95
 
 
 def bootstrap_interval(
-    statistic: Callable[[Tensor], float | Tensor],
-    count: int,
-    *,
+    statistic: Callable[..., float | Tensor],
+    *samples: Tensor,
     resamples: int = 1000,
     confidence: float = CONFIDENCE,
     seed: int = 0,
@@ -23,8 +22,8 @@ def bootstrap_interval(
     interval is then somewhat too narrow.
 
     Args:
-        statistic: from the places (count,) of a resample to a number.
-        count: samples, such as queries.
+        statistic: from samples to a number.
+        samples: its arguments, each with one row a sample, (N, …), paired by position.
         resamples: how often samples are drawn again.
         confidence: share of the resamples between low and high.
         seed: of the draws.
@@ -32,20 +31,23 @@ def bootstrap_interval(
     Returns:
         low and high, in the unit of the statistic.
 
-    >>> right = torch.tensor([1.0, 0.0] * 50)
-    >>> low, high = bootstrap_interval(lambda places: right[places].mean(), 100)
+    >>> low, high = bootstrap_interval(torch.mean, torch.tensor([1.0, 0.0] * 50))
     >>> round(low, 1), round(high, 1)
     (0.4, 0.6)
     """
+    count = len(samples[0])
     if count < 1 or resamples < 1 or not 0 < confidence < 1:
         raise ValueError(
             "a bootstrap needs at least one sample, one resample and a confidence in (0, 1), got "
             f"{count}, {resamples} and {confidence}"
         )
     generator = torch.Generator().manual_seed(seed)
-    drawn = [float(statistic(torch.randint(count, (count,), generator=generator))) for _ in range(resamples)]
+    values = []
+    for _ in range(resamples):
+        drawn = torch.randint(count, (count,), generator=generator)
+        values.append(float(statistic(*(sample[drawn] for sample in samples))))
     tail = (1 - confidence) / 2
-    low, high = torch.tensor(drawn, dtype=torch.double).quantile(torch.tensor([tail, 1 - tail], dtype=torch.double))
+    low, high = torch.tensor(values, dtype=torch.double).quantile(torch.tensor([tail, 1 - tail], dtype=torch.double))
     return low.item(), high.item()
 
 

@@ -1,0 +1,93 @@
+"""`cmmixer evaluate`, in one process and in two."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cmmixer_hf import (
+    CMMixerForAudioClassification,
+    CMMixerForPreTraining,
+    CMMixerForRetrieval,
+    CMMixerProcessor,
+)
+from cmmixer_hf.cli import main
+from cmmixer_hf.media import Sampling
+from cmmixer_hf.prepare import prepare
+from cmmixer_hf.results import EvaluationResult
+
+
+@pytest.fixture
+def shards(clip_files, tmp_path):
+    prepare(clip_files[:5], tmp_path / "shards", Sampling(num_frames=2, shorter_side=32), progress=False)
+    return str(tmp_path / "shards")
+
+
+@pytest.fixture
+def save(extractor, tiny_config, tmp_path):
+    def save_model(model_class):
+        model_class(tiny_config).save_pretrained(tmp_path / "model")
+        CMMixerProcessor(extractor).save_pretrained(tmp_path / "model")
+        return str(tmp_path / "model")
+
+    return save_model
+
+
+def test_a_retriever_is_scored_and_the_file_says_of_what(shards, save, tmp_path, capsys):
+    model, output = save(CMMixerForRetrieval), tmp_path / "scores.json"
+    arguments = ["evaluate", shards, "--model", model, "--output", str(output), "--pool_size", "2", "--resamples", "20"]
+    assert main(arguments) == 0
+    assert "video_to_audio strict median_rank" in capsys.readouterr().out
+    result = EvaluationResult.load(output)
+    assert result.task == "retrieval"
+    assert result.model["architecture"] == "CMMixerForRetrieval"
+    assert result.data["clips"] == 5
+    assert result.protocol == {
+        **{"seed": 0, "resamples": 20, "confidence": 0.95},
+        **{"pool_size": 2, "pools": 2, "similarity": "segments"},
+    }
+    assert len(result.scores) == 8
+    assert result.scores[0].chance == 50
+    first = output.read_bytes()
+    assert main(arguments) == 0
+    assert output.read_bytes() == first
+
+
+def test_two_processes_score_like_one(shards, save, tmp_path):
+    arguments = ["evaluate", shards, "--model", save(CMMixerForRetrieval), "--batch_size", "2", "--resamples", "20"]
+    alone, together = tmp_path / "alone.json", tmp_path / "together.json"
+    assert main([*arguments, "--output", str(alone)]) == 0
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launch, "-m", "cmmixer_hf.cli", *arguments, "--output", str(together)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("video_to_audio strict R@1 ") == 1
+    assert json.loads(together.read_text()) == json.loads(alone.read_text())
+
+
+def test_a_classifier_without_labels_is_told(shards, save, tmp_path, capsys):
+    model = save(CMMixerForAudioClassification)
+    assert main(["evaluate", shards, "--model", model, "--output", str(tmp_path / "scores.json")]) == 1
+    assert "clip0 has 0 labels" in capsys.readouterr().err
+    assert not (tmp_path / "scores.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--split", "test"], "holds no clip of split 'test'; it has None"),
+        (["--pool_size", "0"], "must be at least 1, got 0, 32 and 1000"),
+        (["--model", "./no/such/model"], "./no/such/model is neither a model's folder"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(shards, save, tmp_path, capsys, changes, message):
+    output = str(tmp_path / "scores.json")
+    assert main(["evaluate", shards, "--model", save(CMMixerForRetrieval), "--output", output, *changes]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_pretrained_model_has_nothing_to_score(shards, save, tmp_path, capsys):
+    model = save(CMMixerForPreTraining)
+    assert main(["evaluate", shards, "--model", model, "--output", str(tmp_path / "scores.json")]) == 1
+    assert "is a CMMixerForPreTraining; fine-tune it first" in capsys.readouterr().err

@@ -9,26 +9,33 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
 atomic configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics intervals layer_decay layers
-losses masking metrics mixing opening order outputs patching pictures prepared_clips processes scenes settings splits
-stopping
+losses masking metrics mixing opening order outputs patching pictures prepared_clips processes rows scenes settings
+splits stopping
 
-checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features index
-labels modeling_cmmixer optimization ranking_losses rendering results sound visualization
+checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
+index_facts labels modeling_cmmixer optimization ranking_losses rendering results sound visualization
 
-data layers_cav_mae layouts media modeling_baseline report resuming run_folder
+data faiss_store layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder
 
-clips inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer training_log
-yardstick
+clips index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer
+training_log yardstick
 
-classification convert deduplication evaluation folders manifests model_inputs modeling_cmmvr recipes survey
+classification convert deduplication embedder evaluation folders manifests match_picture model_inputs modeling_cmmvr
+recipes survey
 
-published scoring streams training
+published scoring search streams training
 
 shards sources
 
 prepare
 
-demo prepare_ray search
+demo library prepare_ray
+
+bulk_embedding
+
+unfinished
+
+indexing
 
 __init__ cli
 """

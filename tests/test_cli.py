@@ -75,7 +75,7 @@ def test_prepare_index_and_search(clip_files, extractor, tiny_config, tmp_path, 
     assert main(["index", library, str(tmp_path / "index"), "--model", model, "--modality", "video"]) == 0
     assert "6 items" in capsys.readouterr().out
     assert main(["search", str(clip_files[2]), str(tmp_path / "index"), "--json", "--k", "3"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)["matches"]
     assert found[0]["title"] == "clip2"
     assert found[0]["score"] == pytest.approx(1.0, abs=1e-3)
     assert len(found) == 3

@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import errno
 import sys
+import typing
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,12 +16,13 @@ from . import __version__
 from .convert import ConvertSettings, convert
 from .data import SourceError
 from .demo import DemoSettings, run_demo
-from .index import DamagedIndexError
+from .index import DamagedIndexError, ModelMismatchError
+from .indexing import IndexSettings, build_index
 from .media import MediaError
 from .prepare import PrepareSettings, prepare_source
 from .prepare_ray import RayPrepareSettings, prepare_source_on_ray
 from .scoring import EvaluateSettings, evaluate
-from .search import IndexSettings, SearchSettings, build_index, search
+from .search import SearchSettings, search
 from .training import TrainingDivergedError
 
 VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
@@ -37,12 +39,19 @@ STOPPED = 130  # what a shell reports after Ctrl-C
 
 
 class SettingsParser(HfArgumentParser):
-    """Flags from a dataclass; a field without a default is a positional argument, `model` apart."""
+    """Flags from a dataclass; a field without a default is a positional argument, `model` apart.
+
+    A list without a default takes one or more arguments, one with a default is a flag that may be given several times.
+    """
 
     @staticmethod
     def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-        if field.default is dataclasses.MISSING and field.name not in REQUIRED_FLAGS:
-            parser.add_argument(field.name, help=field.metadata["help"])
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        is_list = typing.get_origin(field.type) is list
+        if required and field.name not in REQUIRED_FLAGS:
+            parser.add_argument(field.name, help=field.metadata["help"], nargs="+" if is_list else None)
+        elif is_list:
+            parser.add_argument(f"--{field.name}", help=field.metadata["help"], action="append", default=[])
         else:
             HfArgumentParser._parse_dataclass_field(parser, field)
 
@@ -65,7 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr)
         return STOPPED
-    except (SourceError, MediaError, DamagedIndexError, TrainingDivergedError, ImportError, OSError) as error:
+    except (
+        SourceError,
+        MediaError,
+        DamagedIndexError,
+        ModelMismatchError,
+        TrainingDivergedError,
+        ImportError,
+        OSError,
+    ) as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         print(f"cmmixer: {error}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1

@@ -1,36 +1,74 @@
-"""Embeddings → ranked items: FAISS finds candidates by pooled vectors, segments rank them exactly."""
+"""Embeddings → ranked items: candidates by pooled vectors, ranked exactly by their segments."""
 
-import hashlib
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
-import torch
-from datasets import Dataset, load_from_disk
+import pyarrow as pa
 from torch import Tensor, nn
 
-from .atomic import atomic_directory
+from .faiss_store import FaissStore, sweep, update
+from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
 from .metrics import segment_similarity
+from .milvus_store import MilvusStore
+from .rows import Floats, Where, make_rows, pool, relabel, row_items, row_segments
 
-POOLED, SEGMENTS = "pooled_embeds", "segment_embeds"
-# Candidates whose segments are compared; so many cost less than a tenth of a millisecond.
+# Candidates whose segments are compared; so many cost a millisecond.
 CANDIDATES = 200
 
+__all__ = ["DamagedIndexError", "IndexFacts", "Match", "ModelMismatchError", "RetrievalIndex", "combine_queries"]
 
-class DamagedIndexError(ValueError):
-    """An index cannot be used; the message says what to do."""
+
+class Store(Protocol):
+    """Where an index keeps its rows: `FaissStore` in files, `MilvusStore` in a database."""
+
+    def __len__(self) -> int: ...
+
+    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
+        """Rows with the most similar pooled vectors, best first: `k` where so many meet the filter."""
+
+    def files(self) -> dict[str, tuple[str, str]]:
+        """Stamp and metadata (JSON) of every file that has rows, by its path."""
+
+    def tables(self, paths: AbstractSet[str]) -> Iterator[pa.Table]:
+        """The rows of some files."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
 
 
 @dataclass(frozen=True)
 class Match:
-    """One ranked item: its metadata, and its score, the mean cosine over segments, in [−1, 1]."""
+    """One ranked item.
+
+    Args:
+        item: its metadata; `path`, and `start` and `end` in seconds where it is a part of its file.
+        score: the mean cosine over segments, in [−1, 1].
+        similarity: cosine of each segment of the query (rows) with each of the item; `score` is its diagonal's mean.
+    """
 
     item: dict[str, Any]
     score: float
+    similarity: tuple[tuple[float, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """Its title, or else its file."""
+        return str(self.item.get("title") or self.item.get("path", ""))
+
+    @property
+    def position(self) -> str:
+        """Where in its file it lies; empty where that is not known.
+
+        >>> Match({"start": 30.0, "end": 60.0}, 0.9, ()).position
+        '0:30-1:00'
+        """
+        return f"{clock(self.item['start'])}-{clock(self.item['end'])}" if "start" in self.item else ""
 
 
 class RetrievalIndex:
@@ -38,25 +76,35 @@ class RetrievalIndex:
 
     Example:
 
+    >>> import torch
     >>> embeds = nn.functional.normalize(torch.randn(3, 8, 32), dim=-1)
     >>> index = RetrievalIndex.build([{"title": name} for name in ("a", "b", "c")], embeds, model="demo")
     >>> index.search(embeds[1], k=1)[0].item["title"]
     'b'
     """
 
-    def __init__(self, rows: Dataset, *, num_segments: int, model: str):
-        self.rows = rows
-        self.num_segments = num_segments
-        self.model = model
+    def __init__(self, facts: IndexFacts, store: Store):
+        self.facts = facts
+        self.store = store
 
     @classmethod
-    def build(cls, items: Sequence[dict[str, Any]], segment_embeds: Tensor, *, model: str) -> "RetrievalIndex":
-        """Index items by their embeddings.
+    def build(
+        cls,
+        items: Sequence[Mapping[str, Any]],
+        segment_embeds: Tensor,
+        *,
+        model: str,
+        identity: str = "",
+        index_type: str = "flat",
+    ) -> "RetrievalIndex":
+        """Index items by their embeddings, in memory.
 
         Args:
-            items: metadata of each item, the same keys for all (`title`, `path`, …).
-            segment_embeds: (items, K, dim), L2-normalised.
+            items: metadata of each item (`title`, `path`, …); `start` and `end` in seconds for parts of files.
+            segment_embeds: (items, K, size), L2-normalised.
             model: name or folder of the model that made the embeddings.
+            identity: its digest, `Embedder.identity`, so that another model's queries can be refused.
+            index_type: `"flat"` is exact; `"ivf"` and `"hnsw"` are for millions, and miss some.
 
         Raises:
             ValueError: the numbers of items and embeddings differ, or there are none.
@@ -65,90 +113,178 @@ class RetrievalIndex:
             raise ValueError(
                 f"got {len(items)} items and {len(segment_embeds)} embeddings; they must be as many, not none"
             )
-        columns = {key: [item[key] for item in items] for key in items[0]}
-        columns[POOLED] = list(_pool(segment_embeds).numpy())
-        columns[SEGMENTS] = [segments.numpy().tobytes() for segments in segment_embeds.float().cpu()]
-        rows = Dataset.from_dict(columns)
-        _add_faiss(rows)
-        return cls(rows, num_segments=segment_embeds.shape[1], model=model)
+        _, num_segments, size = segment_embeds.shape
+        facts = IndexFacts(model, num_segments, size, identity, index_type=index_type)
+        return cls(facts, FaissStore.from_rows(make_rows(items, segment_embeds), index_type))
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.store)
 
-    def search(self, query: Tensor, k: int = 10) -> list[Match]:
-        """The `k` best items for a query of segment embeddings (K, dim), best first."""
-        if query.ndim != 2 or len(query) != self.num_segments:
-            raise ValueError(f"expected a query of shape ({self.num_segments}, dim), got {tuple(query.shape)}")
+    @property
+    def model(self) -> str:
+        """Name or folder of the model that made the embeddings."""
+        return self.facts.model
+
+    def search(self, query: Tensor, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Match]:
+        """The `k` best files, each by its best part, best first.
+
+        Args:
+            query: segment embeddings (K, size).
+            k: how many; fewer come back only where the index, or what meets the filter, has fewer.
+            where: metadata that an item must have, `{"genre": "jazz"}`; of several values any will do, and a list in an
+                item's metadata has all of its members.
+        """
+        if query.shape != (self.facts.num_segments, self.facts.size):
+            expected = (self.facts.num_segments, self.facts.size)
+            raise ValueError(f"expected a query of shape {expected}, got {tuple(query.shape)}")
         query = query.detach().float().cpu()
-        pooled = _pool(query[None])[0].numpy()
-        found = self.rows.search(POOLED, pooled, k=min(len(self), max(k, CANDIDATES))).indices
-        rows = self.rows.with_format(None)[[int(row) for row in found]]
-        segments = torch.stack([self._unpack(data) for data in rows.pop(SEGMENTS)])
-        rows.pop(POOLED)
-        best = segment_similarity(query[None], segments)[0].topk(min(k, len(segments)))
+        conditions = {
+            key: list(value) if isinstance(value, (list, tuple, set)) else [value]
+            for key, value in (where or {}).items()
+        }
+        wanted = max(k, CANDIDATES)
+        while True:  # until there are enough files, for many candidates may be parts of one
+            rows = self.store.candidates(pool(query).numpy(), wanted, conditions)
+            best = self._best_of_each_file(query, rows, k)
+            if len(best) == k or len(rows) < wanted:
+                return best
+            wanted *= 4
+
+    def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int) -> list[Match]:
+        if not len(rows):
+            return []
+        segments, paths = row_segments(rows, self.facts.num_segments), rows["path"].to_pylist()
+        scores = segment_similarity(query[None], segments)[0]
+        best: dict[object, int] = {}  # by file; an item without one stands for itself
+        for place in scores.argsort(descending=True, stable=True).tolist():
+            best.setdefault(place if paths[place] is None else paths[place], place)
+        places = list(best.values())[:k]
         return [
-            Match({key: values[place] for key, values in rows.items()}, score)
-            for score, place in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            Match(item, scores[place].item(), tuple(map(tuple, (query @ segments[place].T).tolist())))
+            for place, item in zip(places, row_items(rows.take(places)), strict=True)
         ]
 
     def save(self, folder: str | os.PathLike) -> None:
-        """Write the index as one folder, whole or not at all."""
-        with atomic_directory(folder) as partial:
-            rows = self.rows.with_format(None)
-            rows.save_faiss_index(POOLED, partial / "pooled.faiss")
-            rows.drop_index(POOLED)
-            rows.save_to_disk(partial / "rows")
-            self.rows = rows
-            rows.load_faiss_index(POOLED, partial / "pooled.faiss")
-            facts = {"model": self.model, "num_segments": self.num_segments, "digest": _digest(partial)}
-            (partial / "index.json").write_text(json.dumps(facts, indent=2))
+        """Write the index into a folder, whole or not at all; one that was there before is replaced.
+
+        Raises:
+            ValueError: its rows lie in Milvus.
+        """
+        if not isinstance(self.store, FaissStore):
+            raise ValueError(f"the rows lie in Milvus ({self.facts.uri}), not in memory: use the index where it is")
+        _commit(Path(folder), self.facts, self.store.save(Path(folder)))
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "RetrievalIndex":
-        """Read a saved index. FAISS files are parsed by C++: load only what you or somebody you trust has written.
+        """Open a saved index. FAISS files are parsed by C++: load only what you or somebody you trust has written.
+
+        Rows are mapped into memory, not read, and large files are checked by samples (`faiss_store.file_facts`), so
+        that a million items are open in a moment.
 
         Raises:
-            ValueError: there is no index, or it is damaged.
+            DamagedIndexError: there is no index, or it is damaged.
+            ConnectionError: its rows lie in a Milvus that does not answer.
         """
         folder = Path(folder)
-        if not (folder / "index.json").exists():
-            raise DamagedIndexError(f"{folder} holds no index: build one with `cmmixer index`")
-        facts = json.loads((folder / "index.json").read_text())
-        if facts["digest"] != _digest(folder):
-            raise DamagedIndexError(f"{folder} is damaged: its files are not those that were written; build it again")
-        rows = load_from_disk(str(folder / "rows"))
-        rows.load_faiss_index(POOLED, folder / "pooled.faiss")
-        return cls(rows, num_segments=facts["num_segments"], model=facts["model"])
+        facts, files = read_facts(folder)
+        store = _open(folder, facts, files)
+        if store is None:
+            raise DamagedIndexError(f"{facts.uri} has no collection {facts.collection}: build it with `cmmixer index`")
+        return cls(facts, store)
 
-    def _unpack(self, data: bytes) -> Tensor:
-        return torch.from_numpy(np.frombuffer(bytearray(data), dtype=np.float32)).view(self.num_segments, -1)
+
+def known_files(folder: str | os.PathLike, facts: IndexFacts) -> dict[str, tuple[str, str]]:
+    """Stamp and metadata (JSON) of every file in the index that `facts` describe, by path; nothing where there is none.
+
+    Raises:
+        ModelMismatchError: it is there, and was made by another model or in another way.
+        DamagedIndexError: it is there, and damaged.
+    """
+    folder = Path(folder)
+    files: dict[str, Any] = {}
+    if has_facts(folder):
+        of_folder, files = read_facts(folder)
+        of_folder.check_same_embeddings(facts, str(folder))
+    store = _open(folder, facts, files)
+    if store is None:
+        return {}
+    with closing(store):
+        if isinstance(store, MilvusStore) and (owner := store.owner()):
+            owner.check_same_embeddings(facts, f"collection {facts.collection}")
+        return store.files()
+
+
+def update_index(
+    folder: Path,
+    facts: IndexFacts,
+    new: Iterable[pa.Table],
+    *,
+    drop: AbstractSet[str] = frozenset(),
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Take the rows of some files out of an index and add others; make the index if it is not there yet.
+
+    Stopped at any moment, this leaves the index as it was, or (in Milvus) as the same call will complete it. That
+    `facts` fit what is there is for [`known_files`] to say.
+
+    Args:
+        folder: of the index.
+        facts: what the index is afterwards.
+        new: tables of [`rows.make_rows`], of files that are not in the index or in `drop`.
+        drop: paths.
+        metadata: what else is to stand (as JSON) with files that stay, by path.
+    """
+    metadata = metadata or {}
+    files: dict[str, Any] = {}
+    if facts.uri is None:
+        files = read_facts(folder)[1] if has_facts(folder) else {}
+        changed = _relabelled(FaissStore.open(folder, files), metadata) if metadata else ()
+        files = update(folder, files, chain(new, changed), drop | metadata.keys(), facts.index_type)
+    else:
+        with closing(MilvusStore(facts)) as store:
+            if store.owner() is None:
+                store.create()
+            store.update(chain(new, _relabelled(store, metadata)), drop)
+    _commit(folder, facts, files)
+
+
+def _relabelled(store: Store, metadata: Mapping[str, str]) -> Iterator[pa.Table]:
+    return (relabel(rows, metadata) for rows in store.tables(metadata.keys()))
+
+
+def _open(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> FaissStore | MilvusStore | None:
+    """The rows of an index, `None` where there are none yet."""
+    if facts.uri is None:
+        return FaissStore.open(folder, files) if files else None
+    store = MilvusStore(facts)
+    if store.owner() is None:
+        store.close()
+        return None
+    return store
+
+
+def _commit(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> None:
+    write_facts(folder, facts, files)
+    sweep(folder, files)
+
+
+def clock(seconds: float) -> str:
+    """A time as a player shows it.
+
+    >>> clock(63.4), clock(3600)
+    ('1:03', '1:00:00')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def combine_queries(query: Tensor, *, plus: Sequence[Tensor] = (), minus: Sequence[Tensor] = ()) -> Tensor:
-    """A flexible query (§5.2): normalise(a + b − c), segment by segment, (K, dim).
+    """A flexible query (§5.2): normalise(a + b − c), segment by segment, (K, dim). Scale `b` or `c` to weigh it.
 
+    >>> import torch
     >>> a, b = torch.eye(4)[None, 0], torch.eye(4)[None, 1]
     >>> [round(value, 3) for value in combine_queries(a, plus=[b])[0].tolist()]
     [0.707, 0.707, 0.0, 0.0]
     """
     return nn.functional.normalize(query + sum(plus) - sum(minus), dim=-1)
-
-
-def _pool(segment_embeds: Tensor) -> Tensor:
-    return nn.functional.normalize(segment_embeds.float().cpu().mean(1), dim=-1)
-
-
-def _add_faiss(rows: Dataset) -> None:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError('the index needs FAISS: pip install "cmmixer_hf[index]"') from error
-    rows.add_faiss_index(POOLED, string_factory="Flat", metric_type=faiss.METRIC_INNER_PRODUCT)
-
-
-def _digest(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "index.json"):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

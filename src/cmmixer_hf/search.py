@@ -1,93 +1,189 @@
-"""Media files → an index → ranked files: the paper's inference (§3.4) as a product."""
+"""Ask an index: files in, ranked items out (§3.4), with queries that can be bent (§5.2)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from .atomic import atomic_file
 from .data import SourceError
-from .index import Match, RetrievalIndex
-from .media import MediaError, probe
-from .modeling_cmmixer import CMMixerForRetrieval
-from .prepare import find_media
-from .processing_cmmixer import CMMixerProcessor
-
-
-@dataclass
-class IndexSettings:
-    """Embed a folder of tracks or clips and write an index of them."""
-
-    library: str = field(metadata={"help": "folder of tracks (sound) or of clips (picture)"})
-    index: str = field(metadata={"help": "folder to write the index to"})
-    model: str = field(metadata={"help": "folder or Hub name of a CMMixerForRetrieval"})
-    modality: str = field(default="audio", metadata={"help": "what to embed of each file: audio or video"})
+from .embedder import MODALITIES, Embedder
+from .index import Match, ModelMismatchError, RetrievalIndex, combine_queries
+from .match_picture import draw_match
 
 
 @dataclass
 class SearchSettings:
-    """Rank the items of an index for one file."""
+    """Rank the items of an index for one or several files."""
 
-    query: str = field(metadata={"help": "video or audio file"})
+    queries: list[str] = field(metadata={"help": "video or audio files; FILE:audio asks by the sound of a video"})
     index: str = field(metadata={"help": "folder that `cmmixer index` wrote"})
+    plus: list[str] = field(
+        default_factory=list,
+        metadata={"help": "file whose content is wanted too, FILE[:video|audio][:WEIGHT]; may be given several times"},
+    )
+    minus: list[str] = field(
+        default_factory=list, metadata={"help": "file whose content is not wanted, written as for --plus"}
+    )
+    where: list[str] = field(
+        default_factory=list,
+        metadata={"help": "KEY=VALUE that an item's metadata must have; of several with one key, any will do"},
+    )
     k: int = field(default=10, metadata={"help": "items to show"})
-    json: bool = field(default=False, metadata={"help": "print JSON instead of a table"})
+    json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
+    picture: str | None = field(
+        default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}
+    )
+    model: str | None = field(
+        default=None, metadata={"help": "the index's model, where it is not in its place any more"}
+    )
 
 
-class Embedder:
-    """A retrieval model and its processor: files in, segment embeddings (K, hidden) out."""
+@dataclass(frozen=True)
+class QueryPart:
+    """A file of a query, which of its two sides is meant (its picture where it has one, by default), and its weight."""
 
-    def __init__(self, model: str):
+    path: str
+    modality: str | None = None
+    weight: float = 1.0
+
+    @classmethod
+    def parse(cls, text: str) -> "QueryPart":
+        """Read `FILE[:video|audio][:WEIGHT]`; a file that has such a name is taken by its name.
+
+        >>> QueryPart.parse("band.mp4:audio:0.5")
+        QueryPart(path='band.mp4', modality='audio', weight=0.5)
+        >>> QueryPart.parse("C:\\\\band.mp4").path
+        'C:\\\\band.mp4'
+        """
+        path, modality, weight = text, None, 1.0
+        head, _, tail = path.rpartition(":")
+        if head and not Path(path).exists() and _is_number(tail):
+            path, weight = head, float(tail)
+        head, _, tail = path.rpartition(":")
+        if head and not Path(path).exists() and tail in MODALITIES:
+            path, modality = head, tail
+        return cls(path, modality, weight)
+
+
+QueryFile = str | Path | QueryPart
+
+
+class Searcher:
+    """An index together with its model: files in, matches out.
+
+    Args:
+        index: folder that `cmmixer index` wrote, or an index.
+        model: folder of the index's model, where it is not in its place any more.
+        device: where the model runs; the first GPU, or the CPU, by default.
+
+    Raises:
+        DamagedIndexError: there is no such index, or it is damaged.
+        SourceError: its model is not where it was.
+        ModelMismatchError: the model is not the one that made the index.
+    """
+
+    def __init__(
+        self,
+        index: str | Path | RetrievalIndex,
+        model: str | None = None,
+        *,
+        device: torch.device | str | None = None,
+    ):
+        self.index = index if isinstance(index, RetrievalIndex) else RetrievalIndex.load(index)
+        facts = self.index.facts
         try:
-            self.model = CMMixerForRetrieval.from_pretrained(model, use_safetensors=True).eval()
-            self.processor = CMMixerProcessor.from_pretrained(model)
-        except OSError as error:
-            raise SourceError(
-                f"{model} is neither a model's folder nor a Hub name that can be reached: {error}"
-            ) from error
+            self.embedder = Embedder(model or facts.model, device)
+        except SourceError as error:
+            hint = "" if model else "; if it has moved, give its new place as `model`"
+            raise SourceError(f"the index's model cannot be loaded: {error}{hint}") from error
+        if facts.identity and facts.identity != self.embedder.identity:
+            raise ModelMismatchError(
+                f"the index was made by {facts.model_name}, and queries would be embedded by {self.embedder.name} "
+                f"({self.embedder.identity[:8]}): give the model that made it, or index the library again"
+            )
 
-    @torch.inference_mode()
-    def __call__(self, path: str | Path, modality: str | None = None) -> Tensor:
-        """Embed a file's picture (`"video"`) or sound (`"audio"`); its picture where it has one, by default."""
-        if modality is None:
-            modality = "video" if probe(path).has_video else "audio"
-        if modality == "video":
-            return self.model.get_video_features(**self.processor(videos=path)).segment_embeds[0]
-        return self.model.get_audio_features(**self.processor(audio=path)).segment_embeds[0]
+    def __call__(
+        self,
+        query: QueryFile,
+        *,
+        plus: Iterable[QueryFile] = (),
+        minus: Iterable[QueryFile] = (),
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+    ) -> list[Match]:
+        """The `k` best items for a file, best first.
 
+        Args:
+            query: path of a video or audio file, or a [`QueryPart`].
+            plus, minus: files whose content is wanted too, or not wanted (§5.2).
+            k, where: as in [`RetrievalIndex.search`].
 
-def build_index(settings: IndexSettings) -> None:
-    """Embed every usable file of a library and save the index; files that cannot be used are named."""
-    files = find_media(settings.library)
-    embed = Embedder(settings.model)
-    items, embeds = [], []
-    for path in tqdm(files, desc="embedding", unit="file"):
-        try:
-            embeds.append(embed(path, settings.modality))
-        except MediaError as error:
-            tqdm.write(f"left out: {error}")
-            continue
-        items.append({"title": path.stem, "path": str(path)})
-    if not items:
-        raise MediaError(settings.library, "none of its files is usable", "see the reasons above")
-    RetrievalIndex.build(items, torch.stack(embeds), model=settings.model).save(settings.index)
-    print(f"{len(items)} items in {settings.index}")
+        Raises:
+            MediaError: a file cannot be used.
+        """
+        return self.index.search(self.embed(query, plus=plus, minus=minus), k, where=where)
+
+    def embed(self, query: QueryFile, *, plus: Iterable[QueryFile] = (), minus: Iterable[QueryFile] = ()) -> Tensor:
+        """Segment embeddings of a query, (K, size), L2-normalised."""
+        return combine_queries(
+            self._embed_part(query),
+            plus=[self._embed_part(part) for part in plus],
+            minus=[self._embed_part(part) for part in minus],
+        )
+
+    def _embed_part(self, part: QueryFile) -> Tensor:
+        part = part if isinstance(part, QueryPart) else QueryPart(str(part))
+        return part.weight * self.embedder(part.path, part.modality)
 
 
 def search(settings: SearchSettings) -> None:
-    """Print the best items for a query."""
-    index = RetrievalIndex.load(settings.index)
-    matches = index.search(Embedder(index.model)(settings.query), k=settings.k)
-    print(_as_json(matches) if settings.json else _as_table(matches))
+    """Print the best items for each query; the index and the model are loaded once."""
+    where = _conditions(settings.where)
+    if settings.picture and len(settings.queries) > 1:
+        raise SourceError(f"--picture draws one query's best match, got {len(settings.queries)} queries: give one")
+    searcher = Searcher(settings.index, settings.model)
+    plus, minus = (list(map(QueryPart.parse, parts)) for parts in (settings.plus, settings.minus))
+    for query in settings.queries:
+        matches = searcher(QueryPart.parse(query), plus=plus, minus=minus, k=settings.k, where=where)
+        print(_as_json(query, matches) if settings.json else _as_table(query, matches))
+        if settings.picture and matches:
+            with atomic_file(settings.picture) as partial:
+                draw_match(matches[0]).save(partial)
 
 
-def _as_json(matches: Sequence[Match]) -> str:
-    return json.dumps([match.item | {"score": round(match.score, 4)} for match in matches], indent=2)
+def _conditions(texts: Sequence[str]) -> dict[str, list[str]]:
+    conditions: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals):
+            raise SourceError(f"--where takes KEY=VALUE, got {text}")
+        conditions.setdefault(key, []).append(value)
+    return conditions
 
 
-def _as_table(matches: Sequence[Match]) -> str:
-    lines = [f"{rank:>3}  {match.score:6.3f}  {match.item['title']}" for rank, match in enumerate(matches, 1)]
-    return "\n".join(["  #   score  title", *lines])
+def _as_json(query: str, matches: Sequence[Match]) -> str:
+    """One line: the query and its matches, each with its metadata, place and score."""
+    found = [match.item | {"score": round(match.score, 4)} for match in matches]
+    return json.dumps({"query": query, "matches": found}, ensure_ascii=False)
+
+
+def _as_table(query: str, matches: Sequence[Match]) -> str:
+    lines = [["", "score", "position", "title"]]
+    for rank, match in enumerate(matches, 1):
+        lines.append([str(rank), f"{match.score:.3f}", match.position, match.title])
+    widths = [max(len(line[column]) for line in lines) for column in range(3)]
+    rows = ["  ".join([*map(str.rjust, line, widths), line[3]]) for line in lines]
+    return "\n".join([query, *(rows if matches else ["  nothing in the index fits the filter"]), ""])
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

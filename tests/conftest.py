@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from media_files import FILES, PICTURES, SOUNDS, write_media
 
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
+from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.media import Sampling, write_clip
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -88,6 +89,17 @@ def tiny_config() -> CMMixerConfig:
         decoder_num_attention_heads=2,
         decoder_intermediate_size=32,
     )
+
+
+@pytest.fixture(scope="session")
+def retriever_folder(tmp_path_factory) -> Path:
+    """An untrained retrieval model of two segments, saved with its processor."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("retriever")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    CMMixerForRetrieval(CMMixerConfig(image_size=32, num_frames=2, **sizes)).save_pretrained(folder)
+    CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

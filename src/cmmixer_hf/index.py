@@ -183,7 +183,7 @@ class RetrievalIndex:
 
         Raises:
             DamagedIndexError: there is no index, or it is damaged.
-            ConnectionError: its rows lie in a Milvus that does not answer.
+            MilvusError: its rows lie in a Milvus that does not answer.
         """
         folder = Path(folder)
         facts, files = read_facts(folder)

@@ -31,20 +31,27 @@ from .rows import metadata_json
 from .unfinished import PartWriter, Unfinished
 
 LEFT_OUT = "left_out.csv"
+SECTION_SECONDS = 30.0
 SHOWN = 20  # files that were left out; all of them are in LEFT_OUT
 LONGEST_WAIT = timedelta(days=30)  # of a process for one that has more to do
 
 
 @dataclass
 class IndexSettings:
-    """Embed a library of tracks or clips and write an index of them, or bring an index up to date."""
+    """Embed a library of tracks or clips and write an index of them, or bring an index up to date.
+
+    What is not given stays as the index has it.
+    """
 
     library: str = field(metadata={"help": "folder of media files, or a CSV or JSONL with a column `path`"})
     index: str = field(metadata={"help": "folder of the index"})
     model: str = field(metadata={"help": "folder or Hub name of a CMMixerForRetrieval"})
-    modality: str = field(default="audio", metadata={"help": "what to embed of each file: audio or video"})
-    section_seconds: float = field(
-        default=30.0, metadata={"help": "cut longer files into sections of so many seconds; 0: never cut"}
+    modality: str | None = field(
+        default=None, metadata={"help": "what to embed of each file: audio (default) or video"}
+    )
+    section_seconds: float | None = field(
+        default=None,
+        metadata={"help": "cut longer files into sections of so many seconds, 30 by default; 0: never cut"},
     )
     section_hop: float | None = field(
         default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
@@ -98,11 +105,13 @@ def build_index(settings: IndexSettings) -> None:
         ModelMismatchError: the index was made by another model or in another way.
     """
     _check(settings)
-    library = read_library(settings.library, settings.modality)
+    folder = Path(settings.index)
+    old = read_facts(folder)[0] if has_facts(folder) else None
+    modality = settings.modality or (old.modality if old else MODALITIES[1])
+    library = read_library(settings.library, modality)
     state = PartialState(timeout=LONGEST_WAIT)
     embedder = Embedder(settings.model, state.device)
-    folder = Path(settings.index)
-    facts = _facts(settings, embedder, folder)
+    facts = _facts(settings, embedder, modality, old)
     unfinished = Unfinished(folder / "unfinished", facts)
     with _alone(folder) if state.is_main_process else nullcontext():
         plan = _plan(library, settings, facts, unfinished) if state.is_main_process else None
@@ -115,34 +124,35 @@ def build_index(settings: IndexSettings) -> None:
 
 
 def _check(settings: IndexSettings) -> None:
-    for name, allowed in (("modality", MODALITIES), ("index_type", (*INDEX_TYPES, None))):
+    for name, allowed in (("modality", (*MODALITIES, None)), ("index_type", (*INDEX_TYPES, None))):
         if getattr(settings, name) not in allowed:
             words = ", ".join(filter(None, allowed))
             raise SourceError(f"--{name} must be one of {words}, got {getattr(settings, name)}")
-    if settings.section_seconds < 0 or (settings.section_hop is not None and settings.section_hop <= 0):
-        raise SourceError(
-            "sections must last and lie apart for some time, got "
-            f"--section_seconds {settings.section_seconds} --section_hop {settings.section_hop}"
-        )
+    seconds, hop = settings.section_seconds, settings.section_hop
+    if (seconds is not None and seconds < 0) or (hop is not None and hop <= 0):
+        raise SourceError(f"--section_seconds must be 0 or more and --section_hop more than 0, got {seconds} and {hop}")
 
 
-def _facts(settings: IndexSettings, embedder: Embedder, folder: Path) -> IndexFacts:
+def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: IndexFacts | None) -> IndexFacts:
     """What the index will be; what is not asked for stays as it is."""
-    old = read_facts(folder)[0] if has_facts(folder) else None
     uri = settings.uri if settings.uri is None or "://" in settings.uri else os.path.abspath(settings.uri)
-    if old is not None and uri is not None and uri != old.uri:
-        raise SourceError(f"{folder} keeps its items in {old.uri or 'files'}, not in {uri}: choose another folder")
+    if old and uri and uri != old.uri:
+        raise SourceError(
+            f"{settings.index} keeps its items in {old.uri or 'files'}, not in {uri}: choose another folder"
+        )
     uri = old.uri if old else uri
-    cut = settings.section_seconds > 0
+    seconds, hop = settings.section_seconds, settings.section_hop
+    if seconds is None:
+        seconds, hop = (old.section_seconds, hop or old.section_hop) if old else (SECTION_SECONDS, hop)
     return IndexFacts(
         model=embedder.name,
         num_segments=embedder.extractor.num_frames,
         size=embedder.model.config.hidden_size,
         identity=embedder.identity,
-        modality=settings.modality,
-        section_seconds=settings.section_seconds if cut else None,
-        section_hop=(settings.section_hop or settings.section_seconds / 2) if cut else None,
-        index_type=settings.index_type or (old.index_type if old else "flat"),
+        modality=modality,
+        section_seconds=seconds or None,
+        section_hop=(hop or seconds / 2) if seconds else None,
+        index_type=settings.index_type or (old.index_type if old else INDEX_TYPES[0]),
         uri=uri,
         collection=settings.collection or (old.collection if old else None) or ("cmmixer" if uri else None),
     )
@@ -151,7 +161,7 @@ def _facts(settings: IndexSettings, embedder: Embedder, folder: Path) -> IndexFa
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep a second run off the same index."""
-    lock = FileLock(folder / "unfinished.lock")
+    lock = FileLock(folder / ".lock")
     try:
         with lock.acquire(timeout=0):
             yield
@@ -210,7 +220,7 @@ def _embed(
 def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished) -> None:
     """Make the index of everything that was embedded, and say what came of it."""
     errors = plan.errors | unfinished.errors(plan.stamps)
-    embedded = sum(map(len, unfinished.rows(plan.stamps)))
+    embedded = {path for rows in unfinished.rows(plan.stamps) for path in rows["path"].to_pylist()}
     _write_left_out(folder / LEFT_OUT, errors, keep=plan.unchanged | plan.vanished - plan.drop)
     _print_left_out(errors, folder / LEFT_OUT)
     if not embedded and not plan.unchanged and plan.vanished <= plan.drop:
@@ -219,20 +229,21 @@ def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished)
     if embedded or plan.drop or plan.relabel or not has_facts(folder) or read_facts(folder)[0] != facts:
         update_index(folder, facts, unfinished.rows(plan.stamps), drop=plan.drop, metadata=plan.relabel)
     unfinished.clear()
-    print(_summary(plan, embedded, len(errors)))
+    print(_summary(plan, len(embedded), len(errors)))
     print(f"{len(RetrievalIndex.load(folder))} items in {folder}")
 
 
 def _summary(plan: Plan, embedded: int, left_out: int) -> str:
-    words = [f"{len(plan.stamps)} files new or changed ({embedded} sections of them embedded)"]
-    words += [f"{len(plan.unchanged)} unchanged"] if plan.unchanged else []
-    words += [f"{len(plan.relabel)} of these with new metadata"] if plan.relabel else []
-    words += [f"{left_out} left out in whole or in part"] if left_out else []
-    if removed := plan.vanished & plan.drop:
-        words.append(f"{len(removed)} removed")
-    elif plan.vanished:
-        words.append(f"{len(plan.vanished)} in the index but not in the library (--remove_vanished takes them out)")
-    return ", ".join(words)
+    removed = len(plan.vanished & plan.drop)
+    counts = {
+        "embedded": embedded,
+        "unchanged": len(plan.unchanged),
+        "of these with new metadata": len(plan.relabel),
+        "left out in whole or in part": left_out,
+        "removed": removed,
+        "no more in the library (--remove_vanished takes them out)": len(plan.vanished) - removed,
+    }
+    return "files: " + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
 
 
 def _write_left_out(path: Path, errors: dict[str, list[str]], keep: set[str]) -> None:

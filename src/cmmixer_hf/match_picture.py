@@ -57,4 +57,5 @@ def _times(match: Match) -> list[str]:
     if not match.position:
         return [str(number + 1) for number in range(count)]
     start, end = match.item["start"], match.item["end"]
-    return [clock(start + (number + 0.5) * (end - start) / count) for number in range(count)]
+    middles = [start + (number + 0.5) * (end - start) / count for number in range(count)]
+    return [clock(middle) if end - start >= count else f"{middle:.1f}" for middle in middles]

@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -30,6 +33,10 @@ TEXTS = ("path", "stamp", "metadata")
 FETCHED = (*PLACE, "metadata", SEGMENTS)
 
 
+class MilvusError(OSError):
+    """A Milvus does not answer, or cannot do what it is asked; the message says which and what."""
+
+
 class MilvusStore:
     """A collection whose rows are those of `rows.py`; what they are stands in its properties.
 
@@ -39,24 +46,16 @@ class MilvusStore:
         facts: of the index, with `uri` (`http://host:port`, or a path that ends in `.db`) and `collection`.
 
     Raises:
-        ConnectionError: no Milvus answers.
+        MilvusError: no Milvus answers.
     """
 
     def __init__(self, facts: IndexFacts):
-        try:
-            from pymilvus import MilvusClient
-            from pymilvus.exceptions import MilvusException
-        except ImportError as error:
-            raise ImportError('a Milvus index needs pymilvus: pip install "cmmixer_hf[milvus]"') from error
         self.facts = facts
         self.collection = facts.collection or ""
+        self.client = _Client(facts.uri or "")
         self._kind, self._build, self._breadth = INDEX_TYPES[facts.index_type]
-        try:
-            self.client = MilvusClient(facts.uri or "", token=os.environ.get("MILVUS_TOKEN", ""))
-        except MilvusException as error:
-            raise ConnectionError(
-                f"no Milvus answers at {facts.uri}: start it, or mend the address ({error})"
-            ) from error
+        if self.client.has_collection(self.collection):
+            self.client.load_collection(self.collection)
 
     def close(self) -> None:
         """Let go of the server, or of the file, which no other process may open before."""
@@ -129,7 +128,8 @@ class MilvusStore:
     def files(self) -> dict[str, tuple[str, str]]:
         """Stamp and metadata (JSON) of every file that has rows, by its path."""
         found: dict[str, tuple[str, str]] = {}
-        pages = self.client.query_iterator(self.collection, batch_size=1000, output_fields=list(TEXTS))
+        with _quiet("pymilvus.client.iterator.query_iterator"):  # it warns that Milvus Lite does not tell the time
+            pages = self.client.query_iterator(self.collection, batch_size=1000, output_fields=list(TEXTS))
         while page := pages.next():
             found |= {row["path"]: (row["stamp"], row["metadata"]) for row in page}
         pages.close()
@@ -170,6 +170,40 @@ class MilvusStore:
                 values = pa.FixedSizeListArray.from_arrays(pa.array(flat), schema.field(name).type.list_size)
             columns[name] = values
         return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
+class _Client:
+    """pymilvus's client, whose errors name the server and the request on one line."""
+
+    def __init__(self, uri: str):
+        try:
+            import pymilvus
+        except ImportError as error:
+            raise ImportError('a Milvus index needs pymilvus: pip install "cmmixer_hf[milvus]"') from error
+        self._uri, self._error = uri, pymilvus.MilvusException
+        self._client = self._try("connect", pymilvus.MilvusClient, uri, token=os.environ.get("MILVUS_TOKEN", ""))
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._try, name, getattr(self._client, name))
+
+    def _try(self, name: str, request: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        try:
+            return request(*arguments, **settings)
+        except self._error as error:
+            advice = "start it, or mend the address" if name == "connect" else "see what it says"
+            raise MilvusError(f"Milvus at {self._uri} failed to {name}: {error.message}; {advice}") from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that says nothing less than an error."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _entities(rows: pa.Table) -> Iterator[dict[str, Any]]:

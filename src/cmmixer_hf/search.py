@@ -33,7 +33,7 @@ class SearchSettings:
         default_factory=list,
         metadata={"help": "KEY=VALUE that an item's metadata must have; of several with one key, any will do"},
     )
-    k: int = field(default=10, metadata={"help": "items to show"})
+    k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
     json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
     picture: str | None = field(
         default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}

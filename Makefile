@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Where these exact versions exist (Python 3.11 and newer); `make CONSTRAINTS= …` takes the newest that setup.cfg allows.
+# Exact versions, tested together; `make CONSTRAINTS= …` takes the newest that setup.cfg allows.
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 

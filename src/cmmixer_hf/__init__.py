@@ -1,14 +1,7 @@
-"""CMMixer in the Hugging Face way: video and audio are images (arXiv 2308.13820)."""
+"""CMMixer in the Hugging Face way: video and audio are images (arXiv 2308.13820).
 
-from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    AutoModelForAudioClassification,
-    AutoModelForPreTraining,
-    AutoModelForVideoClassification,
-    AutoProcessor,
-)
+The public names stand in `__init__.pyi`; each is imported when it is first asked for.
+"""
 
 from .configuration_cav_mae import CAVMAEConfig
 from .configuration_cmmixer import CMMixerConfig
@@ -34,8 +27,12 @@ from .modeling_cmmvr import CMMVRConfig, CMMVRForRetrieval
 from .modeling_cvmvae import CVMVAEConfig, CVMVAEForRetrieval
 from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
 from .processing_cmmixer import CMMixerProcessor
+import lazy_loader
+
+from .auto_classes import register_auto_classes
 
 __version__ = "0.1.0"
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 AutoConfig.register("cmmixer", CMMixerConfig, exist_ok=True)
 AutoModel.register(CMMixerConfig, CMMixerModel, exist_ok=True)
@@ -79,3 +76,4 @@ __all__ = [
     "MediaError",
     "RetrievalIndex",
 ]
+register_auto_classes()

@@ -1,0 +1,93 @@
+"""transformers' Auto classes lead to ours, whichever of the two packages is imported first.
+
+Importing transformers to register with it would cost every `import cmmixer_hf` seconds, and scripts, sorted as linters
+sort them, import us first. So we register as soon as both sides are loaded: at once, or through Python's own import
+hooks (https://docs.python.org/3/reference/import.html#the-meta-path). Nothing of transformers is changed.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_AUTO = "transformers.models.auto"
+_CONFIG = "cmmixer_hf.configuration_cmmixer.CMMixerConfig"
+_MODELING = "cmmixer_hf.modeling_cmmixer"
+# Their Auto class, our configuration, and the class that the two lead to.
+AUTO_CLASSES = (
+    (f"{_AUTO}.configuration_auto.AutoConfig", _CONFIG, _CONFIG),
+    (f"{_AUTO}.modeling_auto.AutoModel", _CONFIG, f"{_MODELING}.CMMixerModel"),
+    (f"{_AUTO}.modeling_auto.AutoModelForPreTraining", _CONFIG, f"{_MODELING}.CMMixerForPreTraining"),
+    (f"{_AUTO}.modeling_auto.AutoModelForVideoClassification", _CONFIG, f"{_MODELING}.CMMixerForVideoClassification"),
+    (f"{_AUTO}.modeling_auto.AutoModelForAudioClassification", _CONFIG, f"{_MODELING}.CMMixerForAudioClassification"),
+    (
+        f"{_AUTO}.feature_extraction_auto.AutoFeatureExtractor",
+        _CONFIG,
+        "cmmixer_hf.feature_extraction_cmmixer.CMMixerFeatureExtractor",
+    ),
+    (f"{_AUTO}.processing_auto.AutoProcessor", _CONFIG, "cmmixer_hf.processing_cmmixer.CMMixerProcessor"),
+)
+
+
+def register_auto_classes() -> None:
+    """Register with the Auto classes that are loaded, and see to it that the others follow when they are."""
+    sys.meta_path.insert(0, _WatchingFinder())
+    for file in _WATCHED & sys.modules.keys():
+        _register(file)
+
+
+def _file(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+_WATCHED = {_file(name) for row in AUTO_CLASSES for name in row}
+
+
+def _register(loaded: str) -> None:
+    """Register every class of ours whose both sides are there, now that a watched file is."""
+    for auto_name, *names in AUTO_CLASSES:
+        if _file(auto_name) == loaded:
+            for name in names:
+                importlib.import_module(_file(name))  # one that is half imported stays so; its turn comes at its end
+        auto, config, ours = _find(auto_name), *map(_find, names)
+        if auto and config and ours:
+            auto.register(config.model_type if ours is config else config, ours, exist_ok=True)
+
+
+def _find(name: str) -> Any:
+    return getattr(sys.modules.get(_file(name)), name.rpartition(".")[2], None)
+
+
+class _WatchingFinder(MetaPathFinder):
+    """Finds the watched files as Python does, and has us register once they have run."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The file's own specification with our loader around its own; None for what is not watched."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in _WATCHED else None
+        if spec and spec.loader:
+            spec.loader = _ThenRegister(spec.loader)
+        return spec
+
+
+class _ThenRegister(Loader):
+    """A loader that gives its place back to the real one, lets it run the module, and registers."""
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """As the real loader does."""
+        return self.loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """As the real loader does; then the file is loaded."""
+        module.__loader__ = self.loader
+        if module.__spec__:
+            module.__spec__.loader = self.loader
+        self.loader.exec_module(module)
+        _register(module.__name__)

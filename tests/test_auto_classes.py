@@ -1,0 +1,69 @@
+"""Importing us is cheap, and transformers' Auto classes know our classes whoever was imported first."""
+
+import subprocess
+import sys
+
+import pytest
+
+import cmmixer_hf
+from cmmixer_hf import CMMixerForPreTraining, CMMixerProcessor
+
+LOAD = """
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
+from transformers import AutoModelForPreTraining, AutoModelForVideoClassification, AutoProcessor
+autos = [
+    AutoConfig, AutoModel, AutoModelForPreTraining, AutoModelForVideoClassification, AutoModelForAudioClassification,
+    AutoFeatureExtractor, AutoProcessor,
+]
+print(*(type(auto.from_pretrained(sys.argv[1])).__name__ for auto in autos))
+"""
+
+
+def run(code: str, *arguments: str) -> str:
+    command = [sys.executable, "-c", f"import sys\n{code}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        "import cmmixer_hf",
+        "from transformers import AutoModel; import cmmixer_hf",
+        "from cmmixer_hf.modeling_cmmixer import CMMixerModel",  # half imported when transformers loads AutoModel
+    ],
+)
+def test_auto_classes_lead_to_ours(first, tiny_config, extractor, tmp_path):
+    CMMixerForPreTraining(tiny_config).save_pretrained(tmp_path)
+    CMMixerProcessor(extractor).save_pretrained(tmp_path)
+    loaded = run(f"{first}\n{LOAD}", str(tmp_path)).split()
+    assert loaded == [
+        "CMMixerConfig",
+        "CMMixerModel",
+        "CMMixerForPreTraining",
+        "CMMixerForVideoClassification",
+        "CMMixerForAudioClassification",
+        "CMMixerFeatureExtractor",
+        "CMMixerProcessor",
+    ]
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = set(run("import cmmixer_hf\nprint(*sys.modules)").split())
+    assert "cmmixer_hf" in loaded
+    assert not loaded & {"torch", "transformers", "datasets", "numpy", "av"}
+
+
+def test_public_names_are_found_and_listed():
+    code = """
+import cmmixer_hf
+assert set(cmmixer_hf.__all__) <= set(dir(cmmixer_hf))
+print(*(getattr(cmmixer_hf, name).__module__ for name in cmmixer_hf.__all__))
+"""
+    assert all(module.startswith("cmmixer_hf.") for module in run(code).split())
+
+
+def test_a_name_that_is_not_there_is_refused():
+    with pytest.raises(AttributeError, match="CMMixerForPoetry"):
+        _ = cmmixer_hf.CMMixerForPoetry

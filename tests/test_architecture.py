@@ -8,9 +8,9 @@ import cmmixer_hf
 SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
-atomic auto_classes configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics intervals layer_decay
-layers losses masking metrics mixing opening order outputs patching pictures prepared_clips processes rows scenes
-settings splits stopping
+atomic auto_classes configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics flags intervals
+layer_decay layers losses masking metrics mixing opening order outputs patching pictures prepared_clips processes rows
+scenes settings splits stopping
 
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
 index_facts labels modeling_cmmixer optimization ranking_losses rendering results sound visualization
@@ -35,9 +35,7 @@ bulk_embedding
 
 unfinished
 
-indexing
-
-__init__ cli
+__init__ cli indexing
 """
 LEVEL = {name: number for number, level in enumerate(LEVELS.split("\n\n")) for name in level.split()}
 

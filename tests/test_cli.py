@@ -1,10 +1,11 @@
+import importlib
 import json
 import subprocess
 import sys
 
 import pytest
 
-from cmmixer_hf.cli import VERBS, main
+from cmmixer_hf.cli import MENDABLE, VERBS, main
 
 
 def test_help_of_every_verb_reads_well(capsys):
@@ -45,7 +46,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def stop(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(VERBS, "prepare", (VERBS["prepare"][0], stop))
+    monkeypatch.setattr("cmmixer_hf.prepare.prepare_source", stop)
     assert main(["prepare", "a", "b"]) == 130
     assert "goes on" in capsys.readouterr().err
 
@@ -60,6 +61,24 @@ def test_the_console_script_answers():
     code = "import sys; from cmmixer_hf.cli import main; sys.exit(main(['--version']))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("cmmixer ")
+
+
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from cmmixer_hf.cli import main
+try:
+    main(["--help"])
+finally:
+    print(*sys.modules)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers", "datasets"} & set(answer.stdout.splitlines()[-1].split())
+
+
+def test_errors_that_can_be_mended_exist():
+    for file, name in MENDABLE:
+        assert issubclass(getattr(importlib.import_module(f"cmmixer_hf.{file}"), name), Exception)
 
 
 def test_prepare_index_and_search(clip_files, extractor, tiny_config, tmp_path, capsys):

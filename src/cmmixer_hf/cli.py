@@ -1,92 +1,86 @@
-"""`cmmixer VERB …`: each verb is a dataclass of settings and a function; flags are derived from the dataclass."""
+"""`cmmixer VERB …`: each verb is a dataclass of settings and a function; flags are derived from the dataclass.
+
+A verb's file is imported when the verb is asked for, so that help comes at once.
+"""
 
 import argparse
-import dataclasses
 import errno
 import sys
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
-import datasets
-from transformers import HfArgumentParser
-from transformers.utils import logging
-
 from . import __version__
-from .convert import ConvertSettings, convert
-from .data import SourceError
-from .demo import DemoSettings, run_demo
-from .index import DamagedIndexError, ModelMismatchError
-from .indexing import IndexSettings, build_index
-from .media import MediaError
-from .prepare import PrepareSettings, prepare_source
-from .prepare_ray import RayPrepareSettings, prepare_source_on_ray
-from .scoring import EvaluateSettings, evaluate
-from .search import SearchSettings, search
-from .training import TrainingDivergedError
 
-VERBS: dict[str, tuple[type, Callable[[Any], Any]]] = {
-    "demo": (DemoSettings, run_demo),
-    "prepare": (PrepareSettings, prepare_source),
-    "prepare-ray": (RayPrepareSettings, prepare_source_on_ray),
-    "evaluate": (EvaluateSettings, evaluate),
-    "index": (IndexSettings, build_index),
-    "search": (SearchSettings, search),
-    "convert": (ConvertSettings, convert),
+# Verb: file, its settings, its function, and what it is for.
+VERBS: dict[str, tuple[str, str, str, str]] = {
+    "demo": ("demo", "DemoSettings", "run_demo", "see everything work in minutes, from made clips to a report"),
+    "prepare": ("prepare", "PrepareSettings", "prepare_source", "decode a folder of clips once, to train on"),
+    "prepare-ray": ("prepare_ray", "RayPrepareSettings", "prepare_source_on_ray", "the same on a Ray cluster"),
+    "evaluate": ("scoring", "EvaluateSettings", "evaluate", "score a model on prepared clips"),
+    "index": ("indexing", "IndexSettings", "build_index", "embed a library of tracks or clips"),
+    "search": ("search", "SearchSettings", "search", "rank the items of an index for a video or a track"),
+    "convert": ("convert", "ConvertSettings", "convert", "start from weights that somebody else trained"),
 }
-REQUIRED_FLAGS = {"model"}
+# File and name of errors that the user can mend, beside ImportError and OSError.
+MENDABLE = (
+    ("data", "SourceError"),
+    ("index", "DamagedIndexError"),
+    ("index", "ModelMismatchError"),
+    ("decoding", "MediaError"),
+    ("training", "TrainingDivergedError"),
+)
 STOPPED = 130  # what a shell reports after Ctrl-C
 
 
-class SettingsParser(HfArgumentParser):
-    """Flags from a dataclass; a field without a default is a positional argument, `model` apart.
-
-    A list without a default takes one or more arguments, one with a default is a flag that may be given several times.
-    """
-
-    @staticmethod
-    def _parse_dataclass_field(parser: argparse.ArgumentParser, field: dataclasses.Field) -> None:
-        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-        is_list = typing.get_origin(field.type) is list
-        if required and field.name not in REQUIRED_FLAGS:
-            parser.add_argument(field.name, help=field.metadata["help"], nargs="+" if is_list else None)
-        elif is_list:
-            parser.add_argument(f"--{field.name}", help=field.metadata["help"], action="append", default=[])
-        else:
-            HfArgumentParser._parse_dataclass_field(parser, field)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb. Returns 0, 1 after an error that the user can mend, 130 after Ctrl-C."""
-    parser = argparse.ArgumentParser("cmmixer", description="Video-audio retrieval with CMMixer (arXiv 2308.13820).")
-    parser.add_argument("--version", action="version", version=f"cmmixer {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=SettingsParser)
-    for name, (settings_class, _) in VERBS.items():
-        about = settings_class.__doc__
-        verbs.add_parser(name, help=about, description=about, dataclass_types=settings_class)
-    chosen = vars(parser.parse_args(arguments))
-    settings_class, run = VERBS[chosen.pop("verb")]
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    datasets.disable_progress_bars()
+    """Run one verb. Returns its status, 0 where it has none; 1 after an error that can be mended, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verb = _overview().parse_args(words[:1]).verb
     try:
-        run(settings_class(**chosen))
+        answer = _run(verb, words[1:])
+        return answer if isinstance(answer, int) else 0
     except KeyboardInterrupt:
         print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr)
         return STOPPED
-    except (
-        SourceError,
-        MediaError,
-        DamagedIndexError,
-        ModelMismatchError,
-        TrainingDivergedError,
-        ImportError,
-        OSError,
-    ) as error:
+    except _mendable() as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         print(f"cmmixer: {error}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1
-    return 0
+
+
+def _overview() -> argparse.ArgumentParser:
+    """Knows the verbs alone; their flags are read by a parser of their own."""
+    parser = argparse.ArgumentParser("cmmixer", description="Video-audio retrieval with CMMixer (arXiv 2308.13820).")
+    parser.add_argument("--version", action="version", version=f"cmmixer {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, (*_, about) in VERBS.items():
+        verbs.add_parser(name, help=about, add_help=False)
+    return parser
+
+
+def _run(verb: str, words: Sequence[str]) -> Any:
+    """Read a verb's flags and call its function, without the bars and warnings of libraries between its lines."""
+    import datasets
+    from transformers.utils import logging
+
+    from .flags import SettingsParser
+
+    file, settings_name, function, _ = VERBS[verb]
+    module = import_module(f".{file}", __package__)
+    settings_class = getattr(module, settings_name)
+    parser = SettingsParser(settings_class, prog=f"cmmixer {verb}", description=settings_class.__doc__)
+    settings = settings_class(**vars(parser.parse_args(words)))
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    return getattr(module, function)(settings)
+
+
+def _mendable() -> tuple[type[Exception], ...]:
+    """Errors whose message tells the user what to do; those of files that were not imported were not raised."""
+    files = ((sys.modules.get(f"{__package__}.{file}"), name) for file, name in MENDABLE)
+    return (*(getattr(file, name) for file, name in files if file), ImportError, OSError)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,18 @@ from media_files import FILES, PICTURES, SOUNDS, write_media
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.media import Sampling, write_clip
 
+TINY_SIZES = {
+    "image_size": 32,
+    "num_frames": 2,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "decoder_hidden_size": 16,
+    "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2,
+    "decoder_intermediate_size": 32,
+}
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
 
@@ -77,18 +89,7 @@ def extractor() -> CMMixerFeatureExtractor:
 @pytest.fixture
 def tiny_config() -> CMMixerConfig:
     """Trains a step in milliseconds."""
-    return CMMixerConfig(
-        image_size=32,
-        num_frames=2,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        decoder_hidden_size=16,
-        decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=2,
-        decoder_intermediate_size=32,
-    )
+    return CMMixerConfig(**TINY_SIZES)
 
 
 @pytest.fixture(scope="session")

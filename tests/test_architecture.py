@@ -10,7 +10,7 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 LEVELS = """
 atomic auto_classes configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics flags intervals
 layer_decay layers losses masking metrics mixing opening order outputs patching pictures prepared_clips processes rows
-scenes settings splits stopping
+safe_loading scenes settings splits stopping
 
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
 index_facts labels modeling_cmmixer optimization ranking_losses rendering results sound visualization

@@ -39,8 +39,24 @@ def register_auto_classes() -> None:
         _register(file)
 
 
+def share_with_code() -> None:
+    """From now on `save_pretrained` and `push_to_hub` write our files beside the weights.
+
+    Who loads them with `trust_remote_code=True` needs transformers, and PyAV for the processor, but not this package.
+    There is no Auto class for retrieval: `AutoModel` then leads to [`CMMixerForRetrieval`] where that was shared.
+    """
+    retrieval = (f"{_AUTO}.modeling_auto.AutoModel", _CONFIG, f"{_MODELING}.CMMixerForRetrieval")
+    for auto, _, name in (*AUTO_CLASSES, retrieval):
+        ours = getattr(importlib.import_module(_file(name)), _last(name))
+        ours.register_for_auto_class(_last(auto))
+
+
 def _file(name: str) -> str:
     return name.rpartition(".")[0]
+
+
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
 
 
 _WATCHED = {_file(name) for row in AUTO_CLASSES for name in row}
@@ -58,7 +74,7 @@ def _register(loaded: str) -> None:
 
 
 def _find(name: str) -> Any:
-    return getattr(sys.modules.get(_file(name)), name.rpartition(".")[2], None)
+    return getattr(sys.modules.get(_file(name)), _last(name), None)
 
 
 class _WatchingFinder(MetaPathFinder):

@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return STOPPED
     except _mendable() as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        print(f"cmmixer: {error}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
+        message = " ".join(str(error).split())  # libraries' messages have several lines
+        print(f"cmmixer: {message}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1
 
 

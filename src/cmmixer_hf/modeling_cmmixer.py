@@ -6,7 +6,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
@@ -22,6 +21,7 @@ from .metrics import segment_similarity
 from .mixing import check_mixer, draw_mask, mix
 from .outputs import CMMixerFeatures, CMMixerForPreTrainingOutput, CMMixerForRetrievalOutput, CMMixerModelOutput
 from .patching import check_stack, deinterleave, interleave, patchify, sincos_positions, unpatchify
+from .safe_loading import SafePreTrainedModel
 
 MODALITIES = ("video", "audio")
 
@@ -38,7 +38,7 @@ class CMMixerPatchEmbeddings(nn.Module):
         return self.projection(patches.to(self.projection.weight.dtype))
 
 
-class CMMixerPreTrainedModel(PreTrainedModel):
+class CMMixerPreTrainedModel(SafePreTrainedModel):
     """What all CMMixer models share: configuration, initialisation, loading and saving."""
 
     config: CMMixerConfig

@@ -18,6 +18,7 @@ from .scenes import (
     Part,
     Scene,
     colour,
+    floats,
     height_curve,
     hush_curve,
     loudness_curve,
@@ -48,7 +49,7 @@ class Sprite(NamedTuple):
 
 def render_frames(scene: Scene, *, fps: int = 10, size: int = 128) -> Pixels:
     """Render the picture: (frames, size, size, 3) RGB. Frame i shows the middle of [i, i + 1) / fps."""
-    times = np.float32((np.arange(round(scene.duration * fps)) + 0.5) / fps)
+    times = floats((np.arange(round(scene.duration * fps)) + 0.5) / fps)
     sprites = [_mute_sprite(scene, extra, times) for extra in scene.extras]
     sprites += [_sounding_sprite(scene, part, look, times) for part, look in zip(scene.parts, scene.looks, strict=True)]
     margin = math.ceil(size * 0.45)  # no sprite reaches further out of the frame
@@ -65,7 +66,7 @@ def _sounding_sprite(scene: Scene, part: Part, look: Look, times: Floats) -> Spr
     loud = loudness_curve(part, times)
     x = 0.22 + 0.56 * _follow(look.across, times, scene.duration) + 0.04 * sway_curve(part, times)
     y = BOTTOM + (TOP - BOTTOM) * height_curve(part, times)
-    light = np.float32(REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud))
+    light = floats(REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud))
     tint = np.outer(light, colour(look.hue, 0.65, scene.backdrop.exposure))
     return Sprite(part.identity, x, y, 0.15 + 0.08 * loud, _lean(look, times), tint, loud)
 
@@ -98,7 +99,7 @@ def _paint(canvas: Pixels, sprite: Sprite, margin: int, size: int) -> None:
     """
     radius = sprite.radius * size
     half = math.ceil(1.8 * float(radius.max()))
-    left, top = (np.float32(margin + size * centre - half) for centre in (sprite.x, sprite.y))
+    left, top = (floats(margin + size * centre - half) for centre in (sprite.x, sprite.y))
     grid = np.arange(2 * half, dtype=np.float32) - half + 0.5
     x, y = (grid - (start % 1)[:, None] for start in (left, top))
     corners = list(zip(top.astype(int), left.astype(int), strict=True))
@@ -156,7 +157,7 @@ def _waves(rng: np.random.Generator, size: int) -> Floats:
     y, x = np.mgrid[:size, :size] / size
     across, down = rng.integers(1, 4), rng.integers(-3, 4)
     bend = 0.2 * np.sin(2 * np.pi * (rng.integers(1, 3) * y + rng.uniform()))
-    return np.float32(0.5 + 0.4 * np.sin(2 * np.pi * (across * x + down * y + bend)))
+    return floats(0.5 + 0.4 * np.sin(2 * np.pi * (across * x + down * y + bend)))
 
 
 def _clouds(rng: np.random.Generator, size: int) -> Floats:
@@ -164,13 +165,13 @@ def _clouds(rng: np.random.Generator, size: int) -> Floats:
     spectrum = np.fft.rfft2(rng.normal(size=(size, size))) / (1 + frequency**2) ** rng.uniform(0.7, 1.1)
     spectrum[0, 0] = 0
     field = np.fft.irfft2(spectrum, s=(size, size))
-    return np.float32(np.clip(0.45 + 0.2 * field / field.std(), 0, 1))
+    return floats(np.clip(0.45 + 0.2 * field / field.std(), 0, 1))
 
 
 def _hills(rng: np.random.Generator, size: int) -> Floats:
     y, x = np.mgrid[:size, :size] / size
     across, down, along = (np.sin(2 * np.pi * (place + rng.uniform())) for place in (x, y, x + y))
-    return np.float32(0.5 + (across + down + along) / 7)
+    return floats(0.5 + (across + down + along) / 7)
 
 
 def _dots(rng: np.random.Generator, size: int) -> Floats:
@@ -178,7 +179,7 @@ def _dots(rng: np.random.Generator, size: int) -> Floats:
     y, x = np.mgrid[:size, :size] / size * count
     shift = 0.5 * (np.floor(y) % 2) * (count % 2 == 0)
     reach = np.hypot((x + shift) % 1 - 0.5, y % 1 - 0.5)
-    return np.float32(0.25 + 0.5 * np.clip((rng.uniform(0.2, 0.38) - reach) * size / count / 2 + 0.5, 0, 1))
+    return floats(0.25 + 0.5 * np.clip((rng.uniform(0.2, 0.38) - reach) * size / count / 2 + 0.5, 0, 1))
 
 
 TEXTURES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
@@ -206,7 +207,8 @@ def _star(x: Floats, y: Floats) -> Floats:
     """Five points: three mirrors fold the plane onto one half of a point, whose edge is a straight line."""
     x, y = np.abs(x), -y
     for side in (1, -1):
-        behind = np.maximum(np.float32(0.809 * side) * x - np.float32(0.588) * y, 0)  # of a mirror at 54 or 126 degrees
+        # Behind a mirror at 54 or 126 degrees.
+        behind = floats(np.maximum(np.float32(0.809 * side) * x - np.float32(0.588) * y, 0))
         x, y = x - np.float32(1.618 * side) * behind, y + np.float32(1.176) * behind
     return np.float32(0.897) * np.abs(x) + np.float32(0.443) * y - np.float32(0.647)
 

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
 
@@ -174,11 +174,11 @@ def _draw_part(
     on_beat = np.isclose(starts / (2 * step) % 1, 0)
     return Part(
         identity=identity,
-        starts=np.float32(starts),
-        stops=np.float32(stops - 0.03),
+        starts=floats(starts),
+        stops=floats(stops - 0.03),
         heights=_to_scale(_contour(rng, starts, rate=0.14 + 0.24 * difficulty), scale),
-        accents=np.float32(rng.uniform(0.6, 0.85, len(starts)) + 0.15 * on_beat),
-        phrase=np.float32(_contour(rng, np.arange(0, duration + PHRASE_STEP, PHRASE_STEP), rate=0.14)),
+        accents=floats(rng.uniform(0.6, 0.85, len(starts)) + 0.15 * on_beat),
+        phrase=floats(_contour(rng, np.arange(0, duration + PHRASE_STEP, PHRASE_STEP), rate=0.14)),
         phrasing=1 - 0.7 * difficulty,
         glide=rng.uniform(0.05, 0.12),
         sway_rate=rng.uniform(2.0, 4.5),
@@ -198,15 +198,20 @@ def _contour(rng: np.random.Generator, times: NDArray[np.float64], *, rate: floa
     return values.argsort().argsort() / max(len(times) - 1, 1)
 
 
+def floats(values: ArrayLike) -> Floats:
+    """`values` in single precision."""
+    return np.asarray(values, dtype=np.float32)
+
+
 def _to_scale(heights: NDArray[np.float64], scale: NDArray[np.int64]) -> Floats:
     """Move every height to the nearest note of the scale (pitch classes above LOWEST_PITCH)."""
     notes = np.array([semitone for semitone in range(SEMITONES + 1) if semitone % 12 in scale])
     nearest = np.abs(heights[:, None] * SEMITONES - notes).argmin(1)
-    return np.float32(notes[nearest] / SEMITONES)
+    return floats(notes[nearest] / SEMITONES)
 
 
 def _draw_path(rng: np.random.Generator, duration: float, seconds: float = 2.0) -> Floats:
-    return np.float32(rng.uniform(size=2 + math.ceil(duration / seconds)))
+    return floats(rng.uniform(size=2 + math.ceil(duration / seconds)))
 
 
 def _draw_look(rng: np.random.Generator, hue: float, duration: float) -> Look:
@@ -236,7 +241,7 @@ def _draw_backdrop(rng: np.random.Generator, hue: float, duration: float) -> Bac
         drift=(speed * np.cos(way), speed * np.sin(way)),
         exposure=rng.uniform(0.72, 1.0),
         grain=rng.uniform(0.0, 5.0),
-        flicker=np.float32(rng.uniform(1, 8) * (2 * _draw_path(rng, duration, rng.uniform(0.4, 2.0)) - 1)),
+        flicker=floats(rng.uniform(1, 8) * (2 * _draw_path(rng, duration, rng.uniform(0.4, 2.0)) - 1)),
     )
 
 
@@ -251,9 +256,9 @@ def _draw_backing(rng: np.random.Generator, duration: float, difficulty: float, 
     hits = np.stack([np.arange(len(strengths)) * step, strengths], axis=1)
     return Backing(
         seed=int(rng.integers(2**31)),
-        drone=np.float32(root * np.array([1.0, 1.5, 2.0])[: rng.integers(1, 4)]),
+        drone=floats(root * np.array([1.0, 1.5, 2.0])[: rng.integers(1, 4)]),
         drone_level=rng.uniform(0.03, 0.12) * (1 + 3 * difficulty),
-        hits=np.float32(hits[strengths != 0]),
+        hits=floats(hits[strengths != 0]),
         hits_level=rng.uniform(0.05, 0.4) * (1 + 2 * difficulty),
         noise_level=10 ** rng.uniform(-2.6, -1.5) * (1 + 3 * difficulty),
         noise_tilt=rng.uniform(-4, 0),
@@ -268,7 +273,7 @@ def _draw_backing(rng: np.random.Generator, duration: float, difficulty: float, 
 def colour(hue: float, saturation: float, value: float) -> Floats:
     """Turn hue (in turns), saturation and value in [0, 1] into RGB (3,) in [0, 1]."""
     ramp = np.clip(np.abs((hue + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1, 0, 1)
-    return np.float32(value * (1 - saturation * (1 - ramp)))
+    return floats(value * (1 - saturation * (1 - ramp)))
 
 
 # --- curves that both modalities read --------------------------------------------------------------------------------
@@ -278,7 +283,7 @@ def height_curve(part: Part, times: Floats) -> Floats:
     """Height in [0, 1] at `times` (N,) in seconds: held notes with a glide between them."""
     knots = np.stack([part.starts, part.starts + part.glide], axis=1).ravel()
     values = np.stack([np.concatenate([part.heights[:1], part.heights[:-1]]), part.heights], axis=1).ravel()
-    return np.float32(np.interp(times, knots, values))
+    return floats(np.interp(times, knots, values))
 
 
 def loudness_curve(part: Part, times: Floats) -> Floats:
@@ -293,7 +298,7 @@ def loudness_curve(part: Part, times: Floats) -> Floats:
 def hush_curve(part: Part, times: Floats) -> Floats:
     """How far the playing and the stage light are held back at `times` (N,): 0 is full, 1 is 18 dB down."""
     phrase = np.interp(times, np.arange(len(part.phrase)) * PHRASE_STEP, part.phrase)
-    return np.float32(part.phrasing * (1 - phrase))
+    return floats(part.phrasing * (1 - phrase))
 
 
 def sway_curve(part: Part, times: Floats) -> Floats:

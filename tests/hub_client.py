@@ -1,0 +1,161 @@
+"""What people do with the Hub, for `test_hub.py` to run in processes of their own: `hub_client.py STEP,… FOLDER`.
+
+The Hub's address, tokens and caches are read from the environment when huggingface_hub is imported, so a test that sets
+them needs a fresh process. FOLDER holds a retrieval model with its processor, and prepared clips under `shards`.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+
+OWNER, GUEST = "hf_owner", "hf_guest"
+
+
+def push_and_load(folder: Path) -> None:
+    """Model, processor and extractor go there and come back, the newest or as they were."""
+    import torch
+    from transformers import AutoFeatureExtractor, AutoProcessor
+
+    from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
+
+    model = CMMixerForRetrieval.from_pretrained(folder)
+    processor = CMMixerProcessor.from_pretrained(folder)
+    model.push_to_hub("owner/retrieval")
+    processor.push_to_hub("owner/retrieval")
+    processor.feature_extractor.push_to_hub("owner/extractor")
+    first = HfApi().model_info("owner/retrieval").sha
+    weight = next(model.parameters())
+    before = weight.detach().clone()
+    with torch.no_grad():
+        weight.add_(1)
+    model.push_to_hub("owner/retrieval", commit_message="One more")
+    HfApi().create_tag("owner/retrieval", tag="v1", revision=first)
+    HfApi().create_branch("owner/retrieval", branch="trial", revision="v1")
+    for revision, expected in (("main", before + 1), ("v1", before), (first, before), ("trial", before)):
+        loaded = CMMixerForRetrieval.from_pretrained("owner/retrieval", revision=revision)
+        torch.testing.assert_close(next(loaded.parameters()), expected)
+    assert AutoProcessor.from_pretrained("owner/retrieval").to_dict() == processor.to_dict()
+    assert type(AutoFeatureExtractor.from_pretrained("owner/extractor")) is CMMixerFeatureExtractor
+    ModelCard.load("owner/retrieval").validate()
+
+
+def be_refused(folder: Path) -> None:
+    """What is private, missing or somebody else's is refused with what to do."""
+    from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
+    from cmmixer_hf.cli import main
+
+    model = CMMixerForRetrieval.from_pretrained(folder)
+    model.push_to_hub("owner/secret", private=True)
+    for token in (GUEST, False):
+        with pytest.raises(OSError, match="If this is a private repository, make sure to pass a token"):
+            CMMixerForRetrieval.from_pretrained("owner/secret", token=token)
+    with pytest.raises(OSError, match="Repository Not Found"):
+        CMMixerProcessor.from_pretrained("owner/none")
+    with pytest.raises(OSError, match="no-such-branch is not a valid git identifier"):
+        CMMixerForRetrieval.from_pretrained("owner/secret", revision="no-such-branch")
+    with pytest.raises(HfHubHTTPError, match="403 Forbidden"):
+        model.push_to_hub("owner/secret", token=GUEST)
+    CMMixerForRetrieval.from_pretrained("owner/secret")  # its owner sees it
+    assert main(["index", str(folder / "clips"), str(folder / "index"), "--model", "owner/none"]) == 1
+
+
+def load_without_network(folder: Path) -> None:
+    """What was loaded before is there; what was not says why not."""
+    from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
+
+    CMMixerProcessor.from_pretrained("owner/retrieval")
+    CMMixerForRetrieval.from_pretrained("owner/retrieval")
+    with pytest.raises(OSError, match=r"We couldn't connect to .* couldn't find them in the cached files"):
+        CMMixerForRetrieval.from_pretrained("owner/other")
+
+
+def push_pickles(folder: Path) -> None:
+    """A checkpoint that runs code where it is unpickled, beside our configuration."""
+    import torch
+
+    class Payload:
+        def __reduce__(self):
+            return open, (str(folder / "payload-was-run"), "w")
+
+    folder = folder.absolute()
+    (folder / "evil").mkdir()
+    torch.save({"weight": Payload()}, folder / "evil" / "pytorch_model.bin")
+    (folder / "evil" / "config.json").write_text((folder / "config.json").read_text())
+    HfApi().create_repo("owner/evil")
+    HfApi().upload_folder(repo_id="owner/evil", folder_path=folder / "evil")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Our classes ask for safetensors, the Auto classes too."""
+    from transformers import AutoModel
+
+    import cmmixer_hf
+
+    for loader in (cmmixer_hf.CMMixerForRetrieval, cmmixer_hf.CMMixerForPreTraining, AutoModel):
+        for source in ("owner/evil", str(folder / "evil")):
+            with pytest.raises(OSError, match="safetensors"):
+                loader.from_pretrained(source)
+    with pytest.raises(OSError, match="safetensors"):
+        cmmixer_hf.CMMixerForRetrieval.from_encoder_pretrained("owner/evil")
+
+
+def share_with_code(folder: Path) -> None:
+    """The files go along with the weights."""
+    from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
+    from cmmixer_hf.auto_classes import share_with_code
+
+    share_with_code()
+    CMMixerForRetrieval.from_pretrained(folder).push_to_hub("owner/with-code")
+    CMMixerProcessor.from_pretrained(folder).push_to_hub("owner/with-code")
+    CMMixerProcessor.from_pretrained(folder).feature_extractor.push_to_hub("owner/extractor-with-code")
+
+
+def load_without_package(folder: Path) -> None:
+    """Model, extractor and processor where this package is not installed; prints one score."""
+    sys.modules["cmmixer_hf"] = None  # as if it were not there
+    import torch
+    from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
+
+    model = AutoModel.from_pretrained("owner/with-code", trust_remote_code=True).eval()
+    processor = AutoProcessor.from_pretrained("owner/with-code", trust_remote_code=True)
+    extractor = AutoFeatureExtractor.from_pretrained("owner/extractor-with-code", trust_remote_code=True)
+    parts = (model, processor, processor.feature_extractor, extractor)
+    assert all(type(part).__module__.startswith("transformers_modules.") for part in parts)
+    assert extractor.to_dict().items() >= {"num_frames": 2, "image_size": 32}.items()
+    clip = next((folder / "clips").glob("*.mp4"))
+    with torch.inference_mode():
+        print(model(**processor(videos=clip, audio=clip)).logits_per_video.item())
+
+
+def push_clips(folder: Path) -> None:
+    """Prepared clips as a dataset, both ways: the usable rows, or the folder as it is."""
+    from cmmixer_hf.data import load_prepared
+
+    load_prepared(folder / "shards").push_to_hub("owner/clips")
+    HfApi().create_repo("owner/shards", repo_type="dataset", private=True)
+    HfApi().upload_folder(repo_id="owner/shards", folder_path=folder / "shards", repo_type="dataset")
+
+
+def load_clips(folder: Path) -> None:
+    """They come back as they were, all at once or streamed, and make batches."""
+    import datasets
+    from huggingface_hub import snapshot_download
+
+    from cmmixer_hf.data import load_prepared, unpack_frames, unpack_waveforms
+
+    rows = load_prepared(folder / "shards")[:]
+    for name in ("owner/clips", "owner/shards"):
+        whole = datasets.load_dataset(name, split="train")
+        assert whole[:] == rows
+        assert list(datasets.load_dataset(name, split="train", streaming=True)) == whole.to_list()
+    assert unpack_frames(whole[0]).shape[-1] == 3
+    assert len(unpack_waveforms(whole[0])) == len(unpack_frames(whole[0]))
+    assert load_prepared(snapshot_download("owner/shards", repo_type="dataset"))[:] == rows
+
+
+if __name__ == "__main__":
+    for step in sys.argv[1].split(","):
+        globals()[step](Path(sys.argv[2]))

@@ -1,0 +1,120 @@
+"""Pushing to and loading from a Hub: the real clients against a small server on this machine."""
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_SIZES
+from hub_server import HubServer
+
+import cmmixer_hf
+from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf.media import Sampling
+from cmmixer_hf.prepare import prepare
+
+CLIENT = Path(__file__).with_name("hub_client.py")
+SOURCE = Path(cmmixer_hf.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def server():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def folder(clip_files, tmp_path_factory) -> Path:
+    """A retrieval model with its processor, clips under `clips`, and the same prepared under `shards`."""
+    folder = tmp_path_factory.mktemp("hub") / "retrieval"
+    CMMixerForRetrieval(CMMixerConfig(**TINY_SIZES)).save_pretrained(folder)
+    CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(folder)
+    (folder / "clips").symlink_to(clip_files[0].parent)
+    prepare(clip_files, folder / "shards", Sampling(num_frames=2, shorter_side=32), progress=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(server, folder):
+    """Run steps of `hub_client.py` as `owner`, with caches of its own."""
+
+    def run(steps: str, **environment: str) -> subprocess.CompletedProcess:
+        here = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(folder.parent / "home")}
+        quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DISABLE_SAFETENSORS_CONVERSION": "1"}
+        command = [sys.executable, str(CLIENT), steps, str(folder)]
+        environment = os.environ | here | quiet | environment
+        done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-5000:]
+        return done
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def session(client) -> subprocess.CompletedProcess:
+    """What an owner does in one go, and what it prints; loading transformers once is what takes the time."""
+    return client("push_and_load,be_refused,push_pickles,refuse_pickles,push_clips,load_clips,share_with_code")
+
+
+def files_of(server: HubServer, kind: str, name: str) -> dict[str, bytes]:
+    repository = server.hub.repositories[kind, name]
+    return repository.commits[repository.branches["main"]]
+
+
+def test_models_and_processors_are_pushed_and_loaded(session, server):
+    assert set(files_of(server, "model", "owner/retrieval")) == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "processor_config.json",
+    }
+
+
+@pytest.mark.parametrize("network", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}])
+def test_what_was_loaded_is_there_without_network(session, client, network):
+    client("load_without_network", **network)  # nobody listens at port 9
+
+
+def test_refusals_say_what_to_do(session):
+    told = next(line for line in session.stderr.splitlines() if line.startswith("cmmixer: "))
+    assert "owner/none is neither a model's folder nor a Hub name that can be reached" in told
+    assert "hf auth login" in told
+
+
+def test_pickled_weights_are_neither_loaded_nor_downloaded(session, server, folder):
+    assert "pytorch_model.bin" in files_of(server, "model", "owner/evil")
+    assert not [request for request in server.hub.requests if request.startswith("GET") and request.endswith(".bin")]
+    assert not (folder / "payload-was-run").exists()
+
+
+def test_prepared_clips_are_pushed_and_loaded(session, server):
+    assert "prepared.json" in files_of(server, "dataset", "owner/shards")
+    assert any(name.endswith(".parquet") for name in files_of(server, "dataset", "owner/clips"))
+
+
+def needed(*names: str) -> set[str]:
+    """Our files that these import, and they themselves."""
+    found: set[str] = set()
+    names_left = set(names)
+    while names_left:
+        name = names_left.pop()
+        found.add(name)
+        nodes = ast.walk(ast.parse((SOURCE / name).read_text()))
+        names_left |= {f"{node.module}.py" for node in nodes if isinstance(node, ast.ImportFrom) and node.level} - found
+    return found
+
+
+def test_shared_code_works_where_the_package_is_not_installed(session, client, server, folder):
+    files = files_of(server, "model", "owner/with-code")
+    code = {name for name in files if name.endswith(".py")}
+    assert code == needed("configuration_cmmixer.py", "modeling_cmmixer.py", "processing_cmmixer.py")
+    assert all(files[name] == (SOURCE / name).read_bytes() for name in code)
+    score = float(client("load_without_package").stdout)
+    clip = next((folder / "clips").glob("*.mp4"))
+    inputs = CMMixerProcessor.from_pretrained(folder)(videos=clip, audio=clip)
+    with torch.inference_mode():
+        expected = CMMixerForRetrieval.from_pretrained(folder)(**inputs).logits_per_video.item()
+    assert score == pytest.approx(expected, rel=1e-5)

@@ -7,29 +7,45 @@ hooks (https://docs.python.org/3/reference/import.html#the-meta-path). Nothing o
 
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
 _AUTO = "transformers.models.auto"
-_CONFIG = "cmmixer_hf.configuration_cmmixer.CMMixerConfig"
-_MODELING = "cmmixer_hf.modeling_cmmixer"
+_FILES = {"AutoConfig": "configuration", "AutoFeatureExtractor": "feature_extraction", "AutoProcessor": "processing"}
+
+
+def _family(config: str, **classes: str) -> Iterator[tuple[str, str, str]]:
+    """Rows of [`AUTO_CLASSES`] of one configuration: which Auto class leads to which class of ours."""
+    for auto, ours in {"AutoConfig": config, **classes}.items():
+        yield f"{_AUTO}.{_FILES.get(auto, 'modeling')}_auto.{auto}", f"{__package__}.{config}", f"{__package__}.{ours}"
+
+
 # Their Auto class, our configuration, and the class that the two lead to.
 AUTO_CLASSES = (
-    (f"{_AUTO}.configuration_auto.AutoConfig", _CONFIG, _CONFIG),
-    (f"{_AUTO}.modeling_auto.AutoModel", _CONFIG, f"{_MODELING}.CMMixerModel"),
-    (f"{_AUTO}.modeling_auto.AutoModelForPreTraining", _CONFIG, f"{_MODELING}.CMMixerForPreTraining"),
-    (f"{_AUTO}.modeling_auto.AutoModelForVideoClassification", _CONFIG, f"{_MODELING}.CMMixerForVideoClassification"),
-    (f"{_AUTO}.modeling_auto.AutoModelForAudioClassification", _CONFIG, f"{_MODELING}.CMMixerForAudioClassification"),
-    (
-        f"{_AUTO}.feature_extraction_auto.AutoFeatureExtractor",
-        _CONFIG,
-        "cmmixer_hf.feature_extraction_cmmixer.CMMixerFeatureExtractor",
+    *_family(
+        "configuration_cmmixer.CMMixerConfig",
+        AutoModel="modeling_cmmixer.CMMixerModel",
+        AutoModelForPreTraining="modeling_cmmixer.CMMixerForPreTraining",
+        AutoModelForVideoClassification="modeling_cmmixer.CMMixerForVideoClassification",
+        AutoModelForAudioClassification="modeling_cmmixer.CMMixerForAudioClassification",
+        AutoFeatureExtractor="feature_extraction_cmmixer.CMMixerFeatureExtractor",
+        AutoProcessor="processing_cmmixer.CMMixerProcessor",
     ),
-    (f"{_AUTO}.processing_auto.AutoProcessor", _CONFIG, "cmmixer_hf.processing_cmmixer.CMMixerProcessor"),
+    *_family(
+        "configuration_cav_mae.CAVMAEConfig",
+        AutoModel="modeling_cav_mae.CAVMAEModel",
+        AutoModelForPreTraining="modeling_cav_mae.CAVMAEForPreTraining",
+        AutoModelForVideoClassification="modeling_cav_mae.CAVMAEForAudioVisualClassification",
+        AutoModelForAudioClassification="modeling_cav_mae.CAVMAEForAudioVisualClassification",
+        AutoFeatureExtractor="feature_extraction_cav_mae.CAVMAEFeatureExtractor",
+        AutoProcessor="processing_cmmixer.CMMixerProcessor",
+    ),
 )
+# What AutoModel leads to in a repository whose retriever was shared with its code.
+RETRIEVERS = ("modeling_cmmixer.CMMixerForRetrieval", "modeling_cav_mae.CAVMAEForRetrieval")
 
 
 def register_auto_classes() -> None:
@@ -45,10 +61,11 @@ def share_with_code() -> None:
     Who loads them with `trust_remote_code=True` needs transformers, and PyAV for the processor, but not this package.
     There is no Auto class for retrieval: `AutoModel` then leads to [`CMMixerForRetrieval`] where that was shared.
     """
-    retrieval = (f"{_AUTO}.modeling_auto.AutoModel", _CONFIG, f"{_MODELING}.CMMixerForRetrieval")
-    for auto, _, name in (*AUTO_CLASSES, retrieval):
+    shared = [(_last(auto), name) for auto, _, name in AUTO_CLASSES]
+    shared += [("AutoModel", f"{__package__}.{name}") for name in RETRIEVERS]
+    for auto, name in shared:
         ours = getattr(importlib.import_module(_file(name)), _last(name))
-        ours.register_for_auto_class(_last(auto))
+        ours.register_for_auto_class(auto)
 
 
 def _file(name: str) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 from .embedder import Embedder
 from .library import LibraryFile, sections
 from .media import MediaError, Sampling, probe, read_clip
-from .prepare import SILENCE_PEAK
 from .processing_cmmixer import clip_sampling
+from .recipes import SILENCE_PEAK
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
@@ -131,6 +131,12 @@ class BaselineForRetrieval(PreTrainedModel):
                 "retrieval compares both modalities; for one, call get_video_features or get_audio_features."
             )
         return self.video_features(pixel_values), self.audio_features(audio_values)
+
+
+def register(config_class: type[BaselineConfig], model_class: type[BaselineForRetrieval]) -> None:
+    """Let `AutoConfig` and `AutoModel` load what `save_pretrained` of this class wrote, once its file is imported."""
+    AutoConfig.register(config_class.model_type, config_class, exist_ok=True)
+    AutoModel.register(config_class, model_class, exist_ok=True)
 
 
 def compare(video: Tensor, audio: Tensor) -> dict[str, Any]:

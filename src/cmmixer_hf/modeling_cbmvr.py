@@ -25,7 +25,7 @@ from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from .modeling_baseline import MLP, BaselineConfig, BaselineForRetrieval
+from .modeling_baseline import MLP, BaselineConfig, BaselineForRetrieval, register
 from .ranking_losses import structure_loss, triplet_loss
 
 
@@ -112,3 +112,6 @@ def pool_segments(features: Tensor) -> Tensor:
 
 
 __all__ = ["CBMVRConfig", "CBMVRForRetrieval"]
+
+
+register(CBMVRConfig, CBMVRForRetrieval)

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 
+from .modeling_baseline import register
 from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
 
 
@@ -43,3 +44,6 @@ class CMMVRForRetrieval(CBMVRForRetrieval):
 
 
 __all__ = ["CMMVRConfig", "CMMVRForRetrieval"]
+
+
+register(CMMVRConfig, CMMVRForRetrieval)

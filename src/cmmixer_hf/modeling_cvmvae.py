@@ -31,7 +31,7 @@ from transformers.activations import ACT2FN
 from transformers.utils.generic import can_return_tuple
 
 from .losses import at_least_float32, reconstruction_loss
-from .modeling_baseline import MLP, BaselineConfig, BaselineForRetrieval, compare
+from .modeling_baseline import MLP, BaselineConfig, BaselineForRetrieval, compare, register
 from .outputs import CMMixerForRetrievalOutput
 from .ranking_losses import triplet_loss
 
@@ -210,3 +210,6 @@ def kl_to_standard_normal(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 __all__ = ["CVMVAEConfig", "CVMVAEForRetrieval", "CVMVAEForRetrievalOutput"]
+
+
+register(CVMVAEConfig, CVMVAEForRetrieval)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .layers import CMMixerLayer
 from .losses import info_nce
-from .modeling_baseline import BaselineConfig, BaselineForRetrieval
+from .modeling_baseline import BaselineConfig, BaselineForRetrieval, register
 from .patching import sincos_positions
 
 
@@ -109,3 +109,6 @@ class SegmentTransformer(nn.Module):
 
 
 __all__ = ["MVPtConfig", "MVPtForRetrieval"]
+
+
+register(MVPtConfig, MVPtForRetrieval)

@@ -110,7 +110,7 @@ def test_sources_that_cannot_work_say_so(tmp_path, sampling):
     with pytest.raises(SourceError, match="no prepared clips"):
         load_prepared(tmp_path)
     (tmp_path / "broken.mp4").write_text("not a video")
-    with pytest.raises(SourceError, match=r"none of the 1 clips is usable.*broken\.mp4"):
+    with pytest.raises(SourceError, match=r"none of the 1 files is usable.*broken\.mp4"):
         prepare(find_media(tmp_path), tmp_path / "out", sampling, progress=False)
 
 

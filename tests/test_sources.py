@@ -61,6 +61,8 @@ def test_what_is_no_source_says_what_to_do(tmp_path):
         read_source(str(tmp_path / "nowhere"))
     with pytest.raises(SourceError, match="does not exist"):
         read_source(str(tmp_path / "nowhere"), "manifest")
+    with pytest.raises(SourceError, match="leave --media out"):
+        read_source(str(tmp_path), media=str(tmp_path))
     with pytest.raises(SourceError, match="unknown format 'zip'"):
         read_source(str(tmp_path), "zip")
 

@@ -84,8 +84,9 @@ class ClipSpec:
 def clip_of_file(path: str | os.PathLike[str], clip_id: str | None = None) -> ClipSpec:
     """A whole file as a clip; its own name is the clip's and the track's.
 
-    >>> clip_of_file("music/song.mp3")
-    ClipSpec(clip_id='song', track_id='song', audio='music/song.mp3')
+    >>> clip = clip_of_file("music/song.mp3")
+    >>> clip.clip_id, clip.track_id, clip.audio
+    ('song', 'song', 'music/song.mp3')
     """
     clip_id = Path(path).stem if clip_id is None else clip_id
     if Path(path).suffix.lower() in SOUND_SUFFIXES:

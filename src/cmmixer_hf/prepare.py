@@ -24,6 +24,10 @@ from .survey import leaks, survey
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
 
 ERRORS_SHOWN = 20
+SOURCE_HELP = (
+    "folder of media files; CSV, TSV or JSONL with such columns as video, audio, track_id, label, split, fold, "
+    "start, end; or what --format says"
+)
 CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
 
 
@@ -31,7 +35,7 @@ CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it tak
 class PrepareSettings:
     """Decode clips once, into Parquet shards to train on; the same command again goes on where one stopped."""
 
-    source: str = field(metadata={"help": "folder of media files, table that names them, or what --format says"})
+    source: str = field(metadata={"help": SOURCE_HELP})
     output: str = field(metadata={"help": "folder for the shards"})
     format: str = field(
         default="auto",
@@ -49,7 +53,7 @@ class PrepareSettings:
     frames: Literal["raw", "jpeg"] = field(
         default="raw", metadata={"help": "raw is quickest to load, jpeg takes a fifteenth of the space"}
     )
-    jpeg_quality: int = field(default=2, metadata={"help": "FFmpeg's: 1 is best, 31 is smallest"})
+    jpeg_quality: int = field(default=3, metadata={"help": "FFmpeg's: 1 is best, 31 is smallest"})
     splits: str | None = field(
         default=None, metadata={"help": "such as train=0.8,test=0.2: split by track and group, so that none leaks"}
     )

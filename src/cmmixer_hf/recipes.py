@@ -44,7 +44,7 @@ class Recipe:
     need: Literal["both", "video", "audio"] = "both"
     keep_silent: bool = False
     frame_codec: Literal["raw", "jpeg"] = "raw"
-    jpeg_quality: int = 2
+    jpeg_quality: int = 3
     clips_per_shard: int = 64
     on_error: Literal["skip", "fail"] = "skip"
     seconds_per_clip: float = math.inf

@@ -97,7 +97,8 @@ class Job:
                 what = "from other files or settings" if claims else f"without a {CLAIM}"
                 raise SourceError(f"{self.folder} was prepared {what}: choose another folder or delete it")
             _remove(*claims, *self.folder.glob("part-*.parquet"), self.folder / ERRORS)
-        _remove(*(path for path in self.folder.glob(".part-*.partial-*") if self._is_mine(int(path.name[6:11]))))
+        stale = self.folder.glob(".part-*.partial-*")  # what a killed run left; another job's is being written
+        _remove(*(path for path in stale if self._is_mine(int(path.name.split(".")[1].removeprefix("part-")))))
         if theirs != self.digest:
             self._write_claim()
 
@@ -140,7 +141,7 @@ class Job:
             _remove(self.folder / EARLY_CLAIM)
             if len(bad) == len(rows):
                 first = f"the first: {bad[0]['error']}" if bad else "there are none"
-                raise SourceError(f"none of the {len(rows)} clips is usable; {first}")
+                raise SourceError(f"none of the {len(rows)} files is usable; {first}")
         return Prepared(self.folder, len(rows) - len(bad), [(row["path"], row["error"]) for row in bad], missing)
 
     @property

@@ -50,6 +50,8 @@ def read_source(source: str, format: str = "auto", *, media: str | None = None) 
     kind = recognise(Path(source)) if format == "auto" else format
     if kind not in FORMATS:
         raise SourceError(f"unknown format {kind!r}: choose one of {', '.join(FORMATS)}")
+    if media is not None and kind not in TABLES:
+        raise SourceError(f"{source} is read as {kind}, which names no files: leave --media out")
     if kind in STREAMED:
         return Source(kind, ClipStream(source, kind))
     path = Path(source)
@@ -114,4 +116,5 @@ READERS = {
     "manifest": _read_manifest,
     **PUBLISHED,
 }
+TABLES = ("manifest", *PUBLISHED)
 FORMATS = (*READERS, *STREAMED)

@@ -18,7 +18,7 @@ def assign_splits(ties: Sequence[Collection[str]], shares: Mapping[str, float], 
     Raises:
         ValueError: shares that are not positive or do not add up to 1.
 
-    >>> assign_splits([["song 1"], ["song 2"], ["song 1"], ["song 3"]], {"train": 0.5, "test": 0.5})
+    >>> assign_splits([["song 1"], ["song 2"], ["song 1"], ["song 2"]], {"train": 0.5, "test": 0.5})
     ['test', 'train', 'test', 'train']
     """
     if not shares or min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):

@@ -112,6 +112,8 @@ def test_sources_that_cannot_work_say_so(tmp_path, sampling):
     (tmp_path / "broken.mp4").write_text("not a video")
     with pytest.raises(SourceError, match=r"none of the 1 files is usable.*broken\.mp4"):
         prepare(find_media(tmp_path), tmp_path / "out", sampling, progress=False)
+    with pytest.raises(SourceError, match="--need audio"):
+        prepare(find_media(tmp_path), tmp_path / "out", sampling, progress=False)
 
 
 def test_a_row_can_be_read_alone(clip_files, sampling, tmp_path):

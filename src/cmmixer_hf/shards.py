@@ -141,7 +141,10 @@ class Job:
             _remove(self.folder / EARLY_CLAIM)
             if len(bad) == len(rows):
                 first = f"the first: {bad[0]['error']}" if bad else "there are none"
-                raise SourceError(f"none of the {len(rows)} files is usable; {first}")
+                hint = (
+                    " (`--need audio` takes sound alone, `--need video` pictures)" if self.recipe.need == "both" else ""
+                )
+                raise SourceError(f"none of the {len(rows)} files is usable; {first}{hint}")
         return Prepared(self.folder, len(rows) - len(bad), [(row["path"], row["error"]) for row in bad], missing)
 
     @property

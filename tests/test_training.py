@@ -1,8 +1,14 @@
 import json
+import os
+import sqlite3
+from importlib.util import find_spec
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from distributed import run_alone
 from safetensors.torch import load_file
 from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, untimed
 from transformers import AutoModelForPreTraining, AutoProcessor
@@ -201,3 +207,54 @@ def test_a_compiled_model_in_bf16_has_plain_checkpoints(prepared_folder, tmp_pat
     weights = final_state(tmp_path)[0]
     assert weights.keys() == make_model().state_dict().keys()
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_pictures_show_how_one_clip_is_taken_apart(prepared_folder, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    plain = run_training(prepared_folder, tmp_path / "plain")
+    drawn = run_training(prepared_folder, tmp_path / "drawn", picture_epochs=2)
+    assert untimed(plain) == untimed(drawn)
+    pictures = [pillow.open(path) for path in sorted((tmp_path / "drawn" / "pictures").iterdir())]
+    assert [Path(picture.filename).name for picture in pictures] == ["epoch-0002.png", "epoch-0004.png"]
+    mixtures = [np.asarray(picture)[2 * 36 : 2 * 36 + 32] for picture in pictures]  # the third of six strips
+    np.testing.assert_array_equal(*mixtures)
+    assert not np.array_equal(*map(np.asarray, pictures))
+
+
+def read_tensorboard(folder):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = folder.glob("run/trackers/cmmixer_hf/events*")
+    found = EventAccumulator(str(events.parent)).Reload()
+    return [(event.step, event.value) for event in found.Scalars("loss")]
+
+
+def read_trackio(folder):
+    rows = sqlite3.connect(folder / "trackio" / "cmmixer_hf.db").execute(
+        "select step, metrics from metrics order by step"
+    )
+    return [(step, json.loads(metrics)["loss"]) for step, metrics in rows]
+
+
+def train_with_tracker(clips, folder, tracker):
+    os.environ["TRACKIO_DIR"] = str(folder / "trackio")  # read when it is imported
+    run_training(clips, folder / "run", log_with=tracker, logging_steps=2)
+
+
+@pytest.mark.parametrize(("tracker", "read"), [("tensorboard", read_tensorboard), ("trackio", read_trackio)])
+def test_a_tracker_sees_the_history(tracker, read, prepared_folder, tmp_path):
+    if find_spec(tracker) is None:
+        pytest.skip(f"{tracker} comes with the extra `tracking`")
+    assert run_alone(train_with_tracker, prepared_folder, tmp_path, tracker) == 0
+    history = final_state(tmp_path / "run")[2][1]
+    seen = read(tmp_path)
+    assert [step for step, _ in seen] == [entry["step"] for entry in history]
+    assert [value for _, value in seen] == pytest.approx([entry["loss"] for entry in history], rel=1e-6)
+
+
+def test_wandb_works_without_a_network(prepared_folder, tmp_path, monkeypatch):
+    pytest.importorskip("wandb", reason="wandb comes with the extra `tracking`")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run_training(prepared_folder, tmp_path / "run", log_with="wandb")
+    assert list((tmp_path / "run" / "trackers").glob("wandb/offline-run-*/*.wandb"))

@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_cmmixer import DIRECTIONS, check_divisible
+from .configuration_cmmixer import DIRECTIONS, check_choices, check_divisible
 from .masking import MASK_STRUCTURES
 
 STREAMS = ("joint", "audio", "video")
@@ -107,9 +107,7 @@ class CAVMAEConfig(PreTrainedConfig):
             "contrastive_direction": DIRECTIONS,
             "classifier_stream": STREAMS,
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        check_choices(self, choices)
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide, and more joint layers than layers."""

@@ -1,5 +1,7 @@
 """Configuration of the CMMixer models (arXiv 2308.13820)."""
 
+from collections.abc import Mapping
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -108,9 +110,7 @@ class CMMixerConfig(PreTrainedConfig):
             "contrastive_direction": DIRECTIONS,
             "frame_layout": FRAME_LAYOUTS,
         }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        check_choices(self, choices)
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide."""
@@ -141,6 +141,13 @@ class CMMixerConfig(PreTrainedConfig):
             return self.image_size, self.image_size
         height, width = self.image_size
         return height, width
+
+
+def check_choices(config: PreTrainedConfig, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse a field that holds none of the words allowed for it."""
+    for name, allowed in choices.items():
+        if getattr(config, name) not in allowed:
+            raise ValueError(f"{name} must be one of {allowed}, got {getattr(config, name)!r}")
 
 
 def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:

@@ -196,15 +196,17 @@ def test_the_processor_reads_files_for_it(extractor, clip_files, tmp_path):
     assert type(CMMixerProcessor.from_pretrained(tmp_path).feature_extractor) is CAVMAEFeatureExtractor
 
 
-def test_prepared_clips_become_its_stacks(extractor):
+@pytest.mark.parametrize("keep_spectrograms", [False, True])
+def test_prepared_clips_become_its_stacks(extractor, keep_spectrograms):
     batch = {
         "frames": [torch.from_numpy(FRAMES)] * 2,
         "waveforms": torch.from_numpy((SOUND[:19200] * 32767).astype(np.int16)).view(2, 3, 3200),
         "clip_id": ["a", "b"],
     }
-    stacks = StackMaker(extractor, augment=True)(batch)
-    assert stacks["pixel_values"].shape == (2, 3, 3, 32, 32)
-    assert torch.equal(stacks["audio_values"], extractor(audio=batch["waveforms"].flatten(1))["audio_values"])
+    make_stacks = StackMaker(extractor, augment=True, keep_spectrograms=keep_spectrograms)
+    for stacks in (make_stacks(batch), make_stacks(batch)):
+        assert stacks["pixel_values"].shape == (2, 3, 3, 32, 32)
+        assert torch.equal(stacks["audio_values"], extractor(audio=batch["waveforms"].flatten(1))["audio_values"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -152,12 +152,12 @@ class StackMaker:
             clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
             stacks["pixel_values"] = self.extractor(videos=clips, augment=self.augment)["pixel_values"]
         if "waveforms" in batch:
-            one_channel = self._spectrograms(batch).repeat_interleave(self.repeats, 0)
-            stacks["audio_values"] = one_channel[:, :, None].expand(-1, -1, 3, -1, -1)
+            spectrograms = self._spectrograms(batch).repeat_interleave(self.repeats, 0)
+            stacks["audio_values"] = self.extractor.expand(spectrograms)
         return stacks
 
     def _spectrograms(self, batch: Mapping[str, Any]) -> Tensor:
-        """One of the three equal channels, (clips, K, height, width)."""
+        """What is worth keeping of the stacks, as [`CMMixerFeatureExtractor.compact`] says."""
         if not self.keep_spectrograms:
             return self._extract(batch["waveforms"])
         missing = [place for place, clip in enumerate(batch["clip_id"]) if clip not in self._kept]
@@ -167,7 +167,8 @@ class StackMaker:
         return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
 
     def _extract(self, waveforms: Tensor) -> Tensor:
-        return self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)["audio_values"][:, :, 0]
+        made = self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)
+        return self.extractor.compact(made["audio_values"])
 
 
 def shard_path(folder: Path, number: int) -> Path:

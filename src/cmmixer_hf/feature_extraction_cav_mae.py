@@ -107,6 +107,14 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
         mel = nn.functional.pad(mel, (0, 0, 0, self.audio_length - mel.shape[-2]))
         return (mel - self.audio_mean) / self.audio_std
 
+    def compact(self, audio_values: Tensor) -> Tensor:
+        """All of it: there is one channel."""
+        return audio_values
+
+    def expand(self, kept: Tensor) -> Tensor:
+        """Itself."""
+        return kept
+
     def _make_mel_filters(self) -> np.ndarray:
         with warnings.catch_warnings():
             # One of Kaldi's 128 filters lies between two frequencies and is empty, in training as published too.

@@ -161,7 +161,15 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         images = self.log_mel(waveforms).flip(-2)
         images = nn.functional.interpolate(images, self.image_height_width, mode="bilinear", antialias=True)
         images = (images - self.audio_mean) / (2 * self.audio_std)
-        return images[:, :, None].expand(-1, -1, 3, -1, -1)
+        return self.expand(images[:, :, None])
+
+    def compact(self, audio_values: Tensor) -> Tensor:
+        """What is worth keeping of `audio_values`: one of the three equal channels, (batch, K, 1, height, width)."""
+        return audio_values[:, :, :1]
+
+    def expand(self, kept: Tensor) -> Tensor:
+        """`audio_values` again, of what [`compact`] kept, without storing anything."""
+        return kept.expand(-1, -1, 3, -1, -1)
 
     def denormalise(self, pixel_values: Tensor) -> Tensor:
         """Normalised frames (..., 3, height, width) → the same in 0..1."""

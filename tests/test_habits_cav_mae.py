@@ -76,6 +76,28 @@ def test_it_goes_through_the_same_training_evaluation_and_index(clip_files, tmp_
     assert index.search(embeddings.audio[3], k=1)[0].item == items[3]
 
 
+def test_it_learns_to_reconstruct_and_to_match():
+    torch.manual_seed(0)
+    model = CAVMAEForPreTraining(config(contrastive_weight=0.1, norm_pix_loss=False))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    given = clips(8)
+    given["pixel_values"] = given["pixel_values"].mean((-2, -1), keepdim=True).expand(-1, -1, -1, 32, 32) * 20
+    given["audio_values"] = given["audio_values"].mean((-2, -1), keepdim=True).expand(-1, 64, 128) * 80
+    history = []
+    for _ in range(150):
+        output = model(**given)
+        output.loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        history.append([output.video_loss.item(), output.audio_loss.item(), output.contrastive_loss.item()])
+    first, last = np.mean(history[:5], 0), np.mean(history[-5:], 0)
+    assert (last < 0.5 * first).all(), (first, last)
+    retriever = CAVMAEForRetrieval(model.config)
+    retriever.load_state_dict(model.state_dict(), strict=False)
+    found = retriever.eval()(**given).logits_per_video.argmax(1)
+    assert (found == torch.arange(8)).sum() >= 5  # one of eight by chance
+
+
 # transformers' own
 
 

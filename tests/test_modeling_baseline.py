@@ -195,6 +195,19 @@ def test_one_modality_alone_has_no_loss_and_a_loss_can_be_left_out(name):
         model(pixel_values=given["pixel_values"])
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_half_precision_is_near_and_its_loss_single(name):
+    model, given = build(name), pairs()
+    expected = model(**given)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = model(**given)
+    half = model.to(torch.bfloat16)(**given)
+    for output in (mixed, half):
+        assert output.loss.dtype == torch.float32
+        assert output.loss.item() == pytest.approx(expected.loss.item(), rel=0.02)
+        torch.testing.assert_close(output.video_embeds.float(), expected.video_embeds, atol=0.02, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def prepared(clip_files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "out"

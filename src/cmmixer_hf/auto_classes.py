@@ -51,7 +51,7 @@ RETRIEVERS = ("modeling_cmmixer.CMMixerForRetrieval", "modeling_cav_mae.CAVMAEFo
 def register_auto_classes() -> None:
     """Register with the Auto classes that are loaded, and see to it that the others follow when they are."""
     sys.meta_path.insert(0, _WatchingFinder())
-    for file in _WATCHED & sys.modules.keys():
+    for file in _THEIRS & sys.modules.keys():
         _register(file)
 
 
@@ -76,15 +76,16 @@ def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-_WATCHED = {_file(name) for row in AUTO_CLASSES for name in row}
+_THEIRS = {_file(auto) for auto, *_ in AUTO_CLASSES}
+_OURS = f"{__package__}."
 
 
 def _register(loaded: str) -> None:
-    """Register every class of ours whose both sides are there, now that a watched file is."""
+    """Register every class of ours whose both sides are there, now that one more file is."""
     for auto_name, *names in AUTO_CLASSES:
         if _file(auto_name) == loaded:
             for name in names:
-                importlib.import_module(_file(name))  # one that is half imported stays so; its turn comes at its end
+                importlib.import_module(_file(name))
         auto, config, ours = _find(auto_name), *map(_find, names)
         if auto and config and ours:
             auto.register(config.model_type if ours is config else config, ours, exist_ok=True)
@@ -95,23 +96,45 @@ def _find(name: str) -> Any:
 
 
 class _WatchingFinder(MetaPathFinder):
-    """Finds the watched files as Python does, and has us register once they have run."""
+    """Finds their Auto files and all of ours as Python does, and has us register once they have run.
+
+    While a file of ours runs, those it imports may be half there, so nothing is imported on top: what has come to be
+    due is registered when the outermost one is through.
+    """
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.due: list[str] = []
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """The file's own specification with our loader around its own; None for what is not watched."""
-        spec = PathFinder.find_spec(fullname, path, target) if fullname in _WATCHED else None
+        watched = fullname in _THEIRS or fullname.startswith(_OURS)
+        spec = PathFinder.find_spec(fullname, path, target) if watched else None
         if spec and spec.loader:
-            spec.loader = _ThenRegister(spec.loader)
+            spec.loader = _ThenRegister(spec.loader, self)
         return spec
+
+    def run(self, loader: Loader, module: ModuleType) -> None:
+        """Let the real loader run a watched file, and register what is due as soon as no file of ours is half done."""
+        ours = module.__name__.startswith(_OURS)
+        self.depth += ours
+        try:
+            loader.exec_module(module)
+        finally:
+            self.depth -= ours
+        self.due.append(module.__name__)
+        while self.due and not self.depth:
+            _register(self.due.pop())
 
 
 class _ThenRegister(Loader):
     """A loader that gives its place back to the real one, lets it run the module, and registers."""
 
-    def __init__(self, loader: Loader):
+    def __init__(self, loader: Loader, finder: _WatchingFinder):
         self.loader = loader
+        self.finder = finder
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the real loader does."""
@@ -122,5 +145,4 @@ class _ThenRegister(Loader):
         module.__loader__ = self.loader
         if module.__spec__:
             module.__spec__.loader = self.loader
-        self.loader.exec_module(module)
-        _register(module.__name__)
+        self.finder.run(self.loader, module)

@@ -10,7 +10,6 @@ from .modeling_cav_mae import (
     CAVMAEForRetrieval,
     CAVMAEModel,
 )
-from .modeling_cbmvr import CBMVRConfig, CBMVRForRetrieval
 from .modeling_cmmixer import (
     CMMixerForAudioClassification,
     CMMixerForPreTraining,
@@ -18,9 +17,6 @@ from .modeling_cmmixer import (
     CMMixerForVideoClassification,
     CMMixerModel,
 )
-from .modeling_cmmvr import CMMVRConfig, CMMVRForRetrieval
-from .modeling_cvmvae import CVMVAEConfig, CVMVAEForRetrieval
-from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
 from .processing_cmmixer import CMMixerProcessor
 
 __version__: str
@@ -32,10 +28,6 @@ __all__ = [
     "CAVMAEForPreTraining",
     "CAVMAEForRetrieval",
     "CAVMAEModel",
-    "CBMVRConfig",
-    "CBMVRForRetrieval",
-    "CMMVRConfig",
-    "CMMVRForRetrieval",
     "CMMixerConfig",
     "CMMixerFeatureExtractor",
     "CMMixerForAudioClassification",
@@ -44,10 +36,6 @@ __all__ = [
     "CMMixerForVideoClassification",
     "CMMixerModel",
     "CMMixerProcessor",
-    "CVMVAEConfig",
-    "CVMVAEForRetrieval",
-    "MVPtConfig",
-    "MVPtForRetrieval",
     "MediaError",
     "RetrievalIndex",
 ]

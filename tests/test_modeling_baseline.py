@@ -10,6 +10,7 @@ from cmmixer_hf import CMMixerConfig, CMMixerForRetrieval, CMMixerModel, Retriev
 from cmmixer_hf.data import load_prepared
 from cmmixer_hf.evaluation import embed_clips, evaluate_retrieval
 from cmmixer_hf.frozen_features import FrozenFeatures, FrozenFeaturesConfig
+from cmmixer_hf.layer_decay import layer_decay_groups
 from cmmixer_hf.media import Sampling
 from cmmixer_hf.modeling_baseline import BaselineForRetrieval, StandardisedFeatures
 from cmmixer_hf.modeling_cbmvr import CBMVRForRetrieval
@@ -17,7 +18,7 @@ from cmmixer_hf.modeling_cmmvr import CMMVRForRetrieval
 from cmmixer_hf.modeling_cvmvae import CVMVAEForRetrieval
 from cmmixer_hf.modeling_mvpt import MVPtForRetrieval
 from cmmixer_hf.prepare import prepare
-from cmmixer_hf.training import TrainingSettings, parameter_groups, train
+from cmmixer_hf.training import TrainingSettings, train
 
 BRANCHES = {"video_hidden_sizes": [24], "audio_hidden_sizes": [24], "embedding_size": 16}
 BASELINES = {
@@ -48,7 +49,7 @@ def pairs(batch: int = 6, *, frames: int = 3, seed: int = 1) -> dict[str, torch.
 def fit(model: BaselineForRetrieval, steps: int = 60) -> list[float]:
     """Losses on one batch, again and again."""
     model.train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.0), lr=1e-2)
+    optimizer = torch.optim.AdamW(layer_decay_groups(model, 1e-2, weight_decay=0.0, layer_decay=1.0))
     history = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -26,9 +26,10 @@ def layer_decay_groups(
     """Groups of the trainable parameters for an optimiser, each with its `lr` and `weight_decay`.
 
     The head and the final norm learn at `learning_rate`, the last layer at `layer_decay` of it, and so on down to the
-    patch embeddings. Matrices decay; norms, biases and tokens do not.
+    patch embeddings; a model whose configuration has no `num_hidden_layers` is all head. Matrices decay; norms, biases
+    and tokens do not.
     """
-    top = model.config.num_hidden_layers + 1
+    top = getattr(model.config, "num_hidden_layers", 0) + 1
     first_joint = top - getattr(model.config, "num_joint_layers", 0)
     members: dict[tuple[int, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():

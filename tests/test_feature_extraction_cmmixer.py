@@ -8,6 +8,7 @@ import torch
 from transformers import AutoFeatureExtractor, BatchFeature
 
 from cmmixer_hf import CMMixerFeatureExtractor
+from cmmixer_hf.feature_extraction_cmmixer import PRESETS
 
 RANDOM = np.random.default_rng(0)
 FRAMES = RANDOM.integers(0, 256, (8, 60, 90, 3), dtype=np.uint8)
@@ -23,24 +24,51 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize("options", [{}, {"n_fft": 512, "num_mel_bins": 64}])
-def test_mels_are_librosas(options):
+TIME = np.arange(114660) / 44100
+SOUNDS = {
+    "noise": RANDOM.uniform(-1, 1, (2, len(TIME))),
+    "tone": np.sin(2 * np.pi * 440 * TIME),
+    "chirp": 0.5 * np.sin(2 * np.pi * (200 * TIME + 1500 * TIME**2)),  # loud and faint bins side by side
+    "quiet": 1e-3 * np.sin(2 * np.pi * 440 * TIME),
+    "click": np.eye(1, len(TIME), 5000)[0],
+    "silence": np.zeros(len(TIME)),
+}
+
+
+@pytest.mark.parametrize("sound", SOUNDS.values(), ids=SOUNDS)
+@pytest.mark.parametrize("preset", [*PRESETS, "other"])
+def test_mels_are_librosas(preset, sound):
     import librosa
 
-    ours = CMMixerFeatureExtractor(**options).log_mel(torch.from_numpy(WINDOWS))
+    other = {"sampling_rate": 22050, "n_fft": 512, "win_length": 400, "num_mel_bins": 64}
+    extractor = CMMixerFeatureExtractor(**PRESETS.get(preset, other))
+    sound = sound[..., : extractor.window_samples].astype(np.float32)
+    ours = extractor.log_mel(torch.from_numpy(sound))
     power = librosa.feature.melspectrogram(
-        y=WINDOWS,
-        sr=16000,
-        n_fft=options.get("n_fft", 400),
-        win_length=400,
-        hop_length=160,
+        y=sound,
+        sr=extractor.sampling_rate,
+        n_fft=extractor.n_fft,
+        win_length=extractor.win_length,
+        hop_length=extractor.hop_length,
         power=2.0,
-        n_mels=options.get("num_mel_bins", 128),
+        n_mels=extractor.num_mel_bins,
         pad_mode="constant",
     )
-    theirs = librosa.power_to_db(power, amin=1.1920929e-07, top_db=None)
-    assert ours.shape == theirs.shape == (8, options.get("num_mel_bins", 128), 261)
-    assert np.abs(ours.numpy() * 10 / np.log(10) - theirs).max() < 2e-3
+    theirs = librosa.power_to_db(power, amin=extractor.mel_floor, top_db=None)
+    assert ours.dtype == torch.float32
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.numpy() * 10 / np.log(10) - theirs).max() < 1e-4  # dB
+
+
+def test_presets_are_the_papers_and_the_codes_numbers():
+    paper, code = CMMixerFeatureExtractor.from_preset("paper"), CMMixerFeatureExtractor.from_preset("code")
+    assert paper.to_json_string() == CMMixerFeatureExtractor().to_json_string()
+    assert (paper.win_length / 16000, paper.hop_length / 16000, paper.num_mel_bins) == (0.025, 0.01, 128)
+    assert code.window_samples == 114660
+    assert code.log_mel(torch.zeros(114660)).shape == (224, 224)
+    assert CMMixerFeatureExtractor.from_preset("code", image_size=64).image_size == 64
+    with pytest.raises(ValueError, match="one of the presets paper, code, got 'kaldi'"):
+        CMMixerFeatureExtractor.from_preset("kaldi")
 
 
 def test_a_higher_tone_is_higher_up_and_a_later_one_further_right():
@@ -83,6 +111,32 @@ def test_integers_and_floats_sound_alike(extractor):
     torch.testing.assert_close(
         extractor(audio=integers)["audio_values"], extractor(audio=integers / np.float32(32768))["audio_values"]
     )
+
+
+@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
+def test_half_precision_goes_in_and_comes_out(extractor, precision):
+    expected = extractor(videos=FRAMES, audio=WINDOWS)
+    halves = extractor(videos=FRAMES, audio=torch.from_numpy(WINDOWS).to(precision)).to(precision)
+    for name, value in halves.items():
+        assert value.dtype == precision
+        torch.testing.assert_close(value.float(), expected[name], atol=5e-2, rtol=0)
+
+
+def test_a_batch_is_its_clips_side_by_side(extractor):
+    clips, sounds = [FRAMES, FRAMES[::-1, :50].copy()], [WINDOWS, WINDOWS[::-1].copy()]
+    batch = extractor(videos=clips, audio=sounds, augment=True, generator=(one := generator()))
+    two = generator()
+    for place, (clip, sound) in enumerate(zip(clips, sounds, strict=True)):
+        alone = extractor(videos=clip, audio=sound, augment=True, generator=two)
+        assert torch.equal(batch["pixel_values"][place], alone["pixel_values"][0])
+        torch.testing.assert_close(batch["audio_values"][place], alone["audio_values"][0])
+    assert torch.equal(one.get_state(), two.get_state())
+
+
+def test_frames_are_resized_as_bytes(extractor):
+    stack = extractor(videos=FRAMES, augment=True, generator=generator())["pixel_values"]
+    levels = (stack * 0.225 + 0.45) * 255
+    torch.testing.assert_close(levels, levels.round(), atol=1e-3, rtol=0)
 
 
 def test_augmentation_is_alike_for_all_frames_of_a_clip_and_differs_between_clips(extractor):
@@ -133,9 +187,13 @@ def test_a_waveform_is_cut_at_the_midpoints_of_equal_parts(extractor, seconds):
 
 
 def test_arrays_tensors_and_lists_of_images_are_one(extractor):
-    expected = extractor(videos=FRAMES)["pixel_values"]
-    for same in (torch.from_numpy(FRAMES), list(FRAMES), [FRAMES], FRAMES[None], [list(FRAMES)]):
+    image = pytest.importorskip("PIL.Image", reason="needs Pillow")
+    expected, images = extractor(videos=FRAMES)["pixel_values"], [image.fromarray(frame) for frame in FRAMES]
+    tensors = torch.from_numpy(FRAMES)
+    for same in (tensors, list(FRAMES), list(tensors), [FRAMES], FRAMES[None], [list(FRAMES)], images, [images]):
         assert torch.equal(extractor(videos=same)["pixel_values"], expected)
+    transparent = [picture.convert("RGBA") for picture in images]
+    assert torch.equal(extractor(videos=transparent)["pixel_values"], expected)
     as_numpy = extractor(videos=FRAMES, return_tensors="np")["pixel_values"]
     assert isinstance(as_numpy, np.ndarray)
     assert np.array_equal(as_numpy, expected.numpy())
@@ -147,6 +205,8 @@ def test_arrays_tensors_and_lists_of_images_are_one(extractor):
         ({}, "got neither"),
         ({"videos": FRAMES.astype(np.float32)}, "uint8 in 0..255, got torch.float32"),
         ({"videos": FRAMES[0, 0]}, "4 dimensions.*got 2"),
+        ({"videos": FRAMES.transpose(0, 3, 1, 2)}, r"\(K, height, width, 3\), got \(8, 3, 60, 90\)"),
+        ({"audio": WINDOWS.astype(np.int32)}, r"int16, got torch\.int32"),
         ({"videos": FRAMES[:0]}, r"empty clip of shape \(0, 60, 90, 3\)"),
         ({"videos": []}, "empty clip"),
         ({"audio": WINDOWS, "sampling_rate": 44100}, "44100 Hz.*16000 Hz"),

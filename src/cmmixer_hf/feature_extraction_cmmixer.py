@@ -9,6 +9,13 @@ from torch import Tensor, nn
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.audio_utils import mel_filter_bank
 
+# Settings of the spectrogram: §4.3's, and those of the code that its authors released (librosa's at 44.1 kHz), whose
+# 224 mels and 225 columns are the image as they are.
+PRESETS: dict[str, dict[str, int]] = {
+    "paper": {"sampling_rate": 16000, "n_fft": 400, "win_length": 400, "hop_length": 160, "num_mel_bins": 128},
+    "code": {"sampling_rate": 44100, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "num_mel_bins": 224},
+}
+
 
 class CMMixerFeatureExtractor(FeatureExtractionMixin):
     r"""Makes `pixel_values` from frames and `audio_values` from windows of sound.
@@ -82,6 +89,17 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         self.mel_filters = self._make_mel_filters().astype(np.float32)
         self.window = self._make_window().numpy()
 
+    @classmethod
+    def from_preset(cls, name: str, **settings: Any) -> "CMMixerFeatureExtractor":
+        """The extractor with spectrograms of the `"paper"` (the default) or of its authors' `"code"`.
+
+        `settings` override. `audio_mean` and `audio_std` stay those of 128 mels at 16 kHz: give your own data's if they
+        matter. Raises ValueError for another name.
+        """
+        if name not in PRESETS:
+            raise ValueError(f"expected one of the presets {', '.join(PRESETS)}, got {name!r}")
+        return cls(**PRESETS[name] | settings)
+
     def __call__(
         self,
         videos: Any = None,
@@ -96,10 +114,11 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         """Make the stacks of one clip or of a list of clips.
 
         Args:
-            videos: frames of one clip, (K, height, width, 3) uint8 RGB as array, tensor or a list of images; a list or
-                batch of such clips, which may differ in height and width.
-            audio: windows of sound of one clip, (K, samples) in [−1, 1] or int16; a list or batch of such clips; or a
-                waveform (samples,), which is cut into windows around the midpoints of K equal parts.
+            videos: frames of one clip, (K, height, width, 3) uint8 RGB as array, tensor or a list of K arrays or PIL
+                images; a list or batch of such clips, which may differ in height and width.
+            audio: windows of sound of one clip, (K, samples) as floats of any precision in [−1, 1] or as int16; a list
+                or batch of such clips; or a waveform (samples,), which is cut into windows around the midpoints of K
+                equal parts.
             sampling_rate: of `audio` in Hz; must be the extractor's.
             augment: random resized crop and flip of the frames, one draw a clip; sound is never augmented.
             generator: where these draws come from (CPU).
@@ -107,11 +126,12 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             return_tensors: `"pt"` (default) or `"np"`.
 
         Returns:
-            `pixel_values` and `audio_values`, each (batch, K, 3, height, width) float32, as far as asked for. The three
-            channels of a spectrogram are one expanded, not three stored.
+            `pixel_values` and `audio_values`, each (batch, K, 3, height, width) float32, as far as asked for; `.to` of
+            the result takes another device and precision. The three channels of a spectrogram are one expanded, not
+            three stored.
 
         Raises:
-            ValueError: nothing given, a wrong rank, empty input, or another sampling rate.
+            ValueError: nothing given, a wrong rank, shape or dtype, empty input, or another sampling rate.
         """
         if videos is not None and audio is None and _rank(videos) == 1:
             videos, audio = None, videos  # pipelines hand over a waveform as first positional argument
@@ -146,11 +166,13 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); equals librosa's."""
-        flat = waveforms.reshape(-1, waveforms.shape[-1])
-        window = torch.as_tensor(self.window, device=flat.device)
+        # In single precision faint bins beside a loud one would be off by up to 0.03 dB; Apple's GPUs know no double.
+        precision = torch.float32 if waveforms.device.type == "mps" else torch.float64
+        flat = waveforms.reshape(-1, waveforms.shape[-1]).to(precision)
+        window = torch.as_tensor(self.window, device=flat.device, dtype=precision)
         spectrum = torch.stft(
             flat, self.n_fft, self.hop_length, self.win_length, window, pad_mode="constant", return_complex=True
-        )
+        ).to(torch.complex64)
         power = spectrum.real.square() + spectrum.imag.square()
         filters = torch.as_tensor(self.mel_filters, device=flat.device)
         mel = (filters.T @ power).clamp(min=self.mel_floor).log()
@@ -188,7 +210,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         )
 
     def _make_window(self) -> Tensor:
-        return torch.hann_window(self.win_length)
+        return torch.hann_window(self.win_length, dtype=torch.float64)
 
     def _sounds_to_stacks(self, clips: Sequence[Tensor], *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """Sound of each clip as float, (K, samples) or (samples,) → what the model takes; never augmented (§4.3)."""
@@ -198,6 +220,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames."""
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
+        if frames.shape[-1] != 3:
+            raise ValueError(f"frames must be (K, height, width, 3), got {tuple(frames.shape)}")
         frames = frames.permute(0, 3, 1, 2)
         top, left, height, width = self._box(frames.shape[-2:], augment, generator)
         crop = frames[:, :, top : top + height, left : left + width]
@@ -277,16 +301,23 @@ def _per_channel(value: float | list[float], images: Tensor) -> float | Tensor:
 
 def _to_float(sound: Tensor) -> Tensor:
     """Samples in [−1, 1]."""
+    if sound.dtype != torch.int16 and not sound.is_floating_point():
+        raise ValueError(f"sound must be floats in [-1, 1] or int16, got {sound.dtype}")
     return sound.float() / 32768 if sound.dtype == torch.int16 else sound.float()
 
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:
     if isinstance(clip, (list, tuple)) and len(clip):
-        clip = np.stack([np.asarray(part) for part in clip])
+        clip = torch.stack([torch.as_tensor(_from_image(part)) for part in clip])
     clip = torch.as_tensor(clip)
     if clip.numel() == 0:
         raise ValueError(f"expected frames or sound, got an empty clip of shape {tuple(clip.shape)}")
     return clip.to(device)
+
+
+def _from_image(part: Any) -> Any:
+    """A PIL image of any mode → RGB array; anything else stays."""
+    return np.array(part.convert("RGB")) if hasattr(part, "getbands") else part
 
 
 __all__ = ["CMMixerFeatureExtractor"]

@@ -243,6 +243,12 @@ def test_wrong_inputs_are_refused_with_what_was_expected(changed, message):
         build("model")(**(clips() | changed))
 
 
+@pytest.mark.parametrize("streams", [(), ("audio", "text")])
+def test_streams_that_do_not_exist_are_refused(streams):
+    with pytest.raises(ValueError, match=r"some of .*'joint', 'audio', 'video'"):
+        CAVMAEModel(CAVMAEConfig(**SMALL), streams=streams)
+
+
 # Positions
 
 

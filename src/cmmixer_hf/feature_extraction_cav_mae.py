@@ -18,6 +18,10 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
     Frames: shorter side resized (bicubic), centre cropped, ImageNet's mean and deviation. Sound: its mean removed;
     Kaldi's filterbank with Hann windows of 25 ms every 10 ms; padded with zeros or cut to one length; (x − mean)/std.
 
+    It is called as [`CMMixerFeatureExtractor`], but for sound: (samples,) is a clip, (batch, samples) or a list of
+    waveforms of any lengths are several, and so are (batch, K, samples), windows that are joined in time.
+    `audio_values` are (batch, `audio_length`, mel bins), and `augment` reaches them too.
+
     Args:
         image_size (`int` or `[int, int]`, defaults to 224): height and width of a frame in pixels.
         num_frames, window_seconds (`int` and `float`, defaults to 10 and 1.0): what [`CMMixerProcessor`] reads of a

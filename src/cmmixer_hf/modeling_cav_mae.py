@@ -92,6 +92,8 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
 
     def __init__(self, config: CAVMAEConfig, streams: tuple[str, ...] = STREAMS):
         super().__init__(config)
+        if not streams or set(streams) - set(STREAMS):
+            raise ValueError(f"streams must be some of {STREAMS}, got {streams}")
         self.streams = tuple(stream for stream in STREAMS if stream in streams)
         modalities = [name for name in MODALITIES if any(name in INPUTS[stream] for stream in self.streams)]
         self.branches = nn.ModuleDict({modality: CAVMAEBranch(config, modality) for modality in modalities})

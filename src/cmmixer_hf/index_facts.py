@@ -104,4 +104,4 @@ def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise DamagedIndexError(f"{path} is damaged ({error}): delete the folder and build it again") from error
     moved_along = beside is not None and (folder / beside).is_dir()
-    return (replace(facts, model=str(folder / beside)) if moved_along else facts), files
+    return (replace(facts, model=os.path.abspath(folder / beside)) if moved_along else facts), files

@@ -13,6 +13,7 @@ from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
+import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
@@ -109,7 +110,8 @@ def build_index(settings: IndexSettings) -> None:
     old = read_facts(folder)[0] if has_facts(folder) else None
     modality = settings.modality or (old.modality if old else MODALITIES[1])
     library = read_library(settings.library, modality)
-    state = PartialState(timeout=LONGEST_WAIT)
+    # Without being told, accelerate takes processes that have no accelerator for strangers.
+    state = PartialState(cpu=not torch.accelerator.is_available())
     embedder = Embedder(settings.model, state.device)
     facts = _facts(settings, embedder, modality, old)
     unfinished = Unfinished(folder / "unfinished", facts)
@@ -118,7 +120,7 @@ def build_index(settings: IndexSettings) -> None:
         (plan,) = broadcast_object_list([plan])
         share = plan.todo[state.process_index :: state.num_processes]
         _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
-        state.wait_for_everyone()
+        _wait_for_everyone(state)
         if state.is_main_process:
             _finish(plan, facts, folder, unfinished)
 
@@ -145,7 +147,7 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
     if seconds is None:
         seconds, hop = (old.section_seconds, hop or old.section_hop) if old else (SECTION_SECONDS, hop)
     return IndexFacts(
-        model=embedder.name,
+        model=os.path.abspath(embedder.name) if Path(embedder.name).is_dir() else embedder.name,
         num_segments=embedder.extractor.num_frames,
         size=embedder.model.config.hidden_size,
         identity=embedder.identity,
@@ -156,6 +158,12 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
         uri=uri,
         collection=settings.collection or (old.collection if old else None) or ("cmmixer" if uri else None),
     )
+
+
+def _wait_for_everyone(state: PartialState) -> None:
+    """Until all have done their share: one may need hours more than the patience of a process group lasts."""
+    if state.num_processes > 1:
+        torch.distributed.barrier(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
 
 
 @contextmanager

@@ -40,8 +40,7 @@ def test_what_is_no_media_file_is_named(embedder, tmp_path):
         embedder(tmp_path / "note.mp4")
 
 
-def test_a_model_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_a_model_that_is_not_there_is_named():
     with pytest.raises(SourceError, match=r"\./no/such/model is neither"):
         Embedder("./no/such/model")
 

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from .atomic import atomic_file
 from .configuration_cmmixer import CMMixerConfig
 from .data import SourceError, StackMaker, collate_clips, load_prepared, unpack_frames
+from .embedder import model_identity
 from .evaluation import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .index import RetrievalIndex
@@ -74,7 +75,7 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     model, histories = _train(settings, training, extractor)
     print("5/6 index")
     embeddings = embed_clips(model, held_out, extractor)
-    index = _index(held_out, embeddings, output)
+    index = _index(held_out, embeddings, output, identity=model_identity(model, extractor))
     print("6/6 search")
     untrained = CMMixerForRetrieval(model.config)
     scores = {
@@ -185,10 +186,14 @@ def _stage(
     )
 
 
-def _index(clips: Dataset, embeddings: ClipEmbeddings, output: Path) -> RetrievalIndex:
+def _index(clips: Dataset, embeddings: ClipEmbeddings, output: Path, *, identity: str) -> RetrievalIndex:
     """Stage 5: the held-out soundtracks, saved and read back as `cmmixer search` does."""
-    items = [{"title": Path(path).stem, "path": path} for path in clips["path"]]
-    RetrievalIndex.build(items, embeddings.audio, model=str(output / "retrieval")).save(output / "index")
+    items = [
+        {"title": Path(path).stem, "path": path, "start": 0.0, "end": duration}
+        for path, duration in zip(clips["path"], clips["duration"], strict=True)
+    ]
+    model = str(output / "retrieval")
+    RetrievalIndex.build(items, embeddings.audio, model=model, identity=identity).save(output / "index")
     return RetrievalIndex.load(output / "index")
 
 

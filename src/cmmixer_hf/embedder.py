@@ -39,8 +39,9 @@ class Embedder:
             self.model = CMMixerForRetrieval.from_pretrained(model, use_safetensors=True).eval().to(device)
             self.processor = CMMixerProcessor.from_pretrained(model)
         except OSError as error:
+            reason = " ".join(str(error).split())
             raise SourceError(
-                f"{model} is neither a model's folder nor a Hub name that can be reached: {error}"
+                f"{model} is neither a model's folder nor a Hub name that can be reached: {reason}"
             ) from error
         self.name = model
         self.identity = model_identity(self.model, self.extractor)

@@ -99,7 +99,7 @@ class Searcher:
         try:
             self.embedder = Embedder(model or facts.model, device)
         except SourceError as error:
-            hint = "" if model else "; if it has moved, give its new place as `model`"
+            hint = "" if model else "; if it has moved, say where it is with --model"
             raise SourceError(f"the index's model cannot be loaded: {error}{hint}") from error
         if facts.identity and facts.identity != self.embedder.identity:
             raise ModelMismatchError(

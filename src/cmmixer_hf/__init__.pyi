@@ -18,6 +18,7 @@ from .modeling_cmmixer import (
     CMMixerModel,
 )
 from .processing_cmmixer import CMMixerProcessor
+from .search import Searcher
 
 __version__: str
 
@@ -38,4 +39,5 @@ __all__ = [
     "CMMixerProcessor",
     "MediaError",
     "RetrievalIndex",
+    "Searcher",
 ]

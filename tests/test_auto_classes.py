@@ -69,3 +69,10 @@ print(*(getattr(cmmixer_hf, name).__module__ for name in cmmixer_hf.__all__))
 def test_a_name_that_is_not_there_is_refused():
     with pytest.raises(AttributeError, match="CMMixerForPoetry"):
         _ = cmmixer_hf.CMMixerForPoetry
+
+
+def test_a_file_of_ours_runs_as_a_program():
+    done = subprocess.run(
+        [sys.executable, "-m", "cmmixer_hf.cli", "--version"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"cmmixer {cmmixer_hf.__version__}\n"), done.stderr

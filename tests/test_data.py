@@ -30,13 +30,13 @@ def test_a_track_has_one_number_everywhere(rows):
 
 def test_a_repeated_clip_has_its_own_crops_and_one_sound(rows, extractor):
     batch = collate_clips(rows[:2])
+    batch["frames"] = [frames // 4 + 192 * place for place, frames in enumerate(batch["frames"])]  # dark, and light
     stacks = StackMaker(extractor, augment=True, repeats=3)(batch)
     once = StackMaker(extractor)(batch)
     assert stacks["pixel_values"].shape == stacks["audio_values"].shape == (6, 2, 3, 32, 32)
     torch.testing.assert_close(stacks["audio_values"], once["audio_values"].repeat_interleave(3, 0))
     assert not torch.equal(stacks["pixel_values"][0], stacks["pixel_values"][1])
-    distances = torch.cdist(stacks["pixel_values"].flatten(1), once["pixel_values"].flatten(1))
-    assert distances.argmin(1).tolist() == [0, 0, 0, 1, 1, 1]
+    assert (stacks["pixel_values"].flatten(1).mean(1) > 0).tolist() == [False] * 3 + [True] * 3
 
 
 def test_the_three_channels_of_a_spectrogram_are_stored_once(rows, extractor):

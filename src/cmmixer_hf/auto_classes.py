@@ -136,6 +136,9 @@ class _ThenRegister(Loader):
         self.loader = loader
         self.finder = finder
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)  # `python -m` asks for code, debuggers for source
+
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the real loader does."""
         return self.loader.create_module(spec)

@@ -1,5 +1,8 @@
 """Windows of sound: where they lie, at the edges too, and that only what is wanted is decoded."""
 
+import os
+import struct
+import tracemalloc
 import wave
 from pathlib import Path
 
@@ -98,6 +101,20 @@ def test_section_of_a_file(media_file, name):
     assert heard_at(heard[0], 4.15) == pytest.approx(4.15 - late, abs=1.1e-3)  # WebM rounds stamps to 1 ms
     np.testing.assert_array_equal(heard[0], heard[2])
     assert not clip.waveforms[:, 24001:].any()
+
+
+def test_hours_of_sound_do_not_fill_the_memory(tmp_path):
+    path, size = tmp_path / "hour.wav", 8000 * 3600
+    form = struct.pack("<IHHIIHH", 16, 1, 1, 8000, 8000, 1, 8)
+    header = b"RIFF" + struct.pack("<I", 36 + size) + b"WAVEfmt " + form + b"data" + struct.pack("<I", size)
+    path.write_bytes(header)
+    os.truncate(path, len(header) + size)  # holes, which take no room
+    tracemalloc.start()
+    clip = read_clip(path, video=False)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert clip.duration == 3600
+    assert peak < 30e6  # bytes; an hour at 16 kHz takes 230 million
 
 
 def test_silence_is_sound_too(tmp_path):

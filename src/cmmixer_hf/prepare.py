@@ -87,7 +87,8 @@ def prepare(
         clips: files, or the clips of a source; the same ones must come again for a run to go on.
         output: folder for `part-00000.parquet` …; each shard is written whole or not at all.
         recipe: what becomes of a clip; a sampling alone means picture and sound, raw.
-        num_workers: processes that decode; a clip that crashes one is an error like others. 0 decodes here.
+        num_workers: processes that decode; a clip that crashes one is an error like others. 0 decodes here. One run
+            collects what some 25 processes decode; where there are more cores, start several with `shard`.
         shard: (i, n) for job i of n that fill one folder, on as many machines as there are.
         restart: where `output` was prepared from other clips or another recipe, throw that away instead of refusing.
         progress: show a bar.

@@ -186,7 +186,7 @@ def _windows(source: Source, times: Times, sampling: Sampling, *, within: tuple[
     if first >= last:
         raise MediaError(source.path, "its audio stream holds no sound", "leave it out or read it with audio=False")
     starts = np.clip(np.rint((times - length / 2) * rate), first, max(first, last - sound.size)).astype(int)
-    windows = np.stack([sound.window(start, last) for start in starts])
+    windows = sound.windows(starts, last)
     if not np.isfinite(windows).all():
         raise MediaError(source.path, "its sound holds NaN or infinite samples", "convert it again")
     return np.clip(windows, -1, 1)

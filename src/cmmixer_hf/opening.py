@@ -153,8 +153,9 @@ class Source:
 
     def seconds(self, frame: VideoFrame | AudioFrame) -> float | None:
         """Where a frame lies on the timeline; None without a time stamp."""
-        stamp = frame.dts if frame.pts is None else frame.pts
-        return None if stamp is None else float(stamp * (frame.time_base or 0)) - self.origin
+        if frame.pts is None and frame.dts is not None:
+            return float(frame.dts * (frame.time_base or 0)) - self.origin
+        return None if frame.time is None else frame.time - self.origin
 
     def packets(self, *streams: Stream) -> Iterator[tuple[Packet, float | None, float]]:
         """Packets from here to the end of the file with begin (None without a stamp) and end in seconds.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterator
+from operator import itemgetter
 
 import numpy as np
 import numpy.typing as npt
@@ -76,18 +78,33 @@ class Sound:
         first = max(math.ceil(start * self.rate - 0.5), min(self._first, last))
         return int(first), last if end == math.inf else min(last, round(end * self.rate))
 
-    def window(self, start: int, end: int) -> Waves:
-        """Samples from `start` on: silent in holes and from `end` on."""
-        window = np.zeros(self.size, np.float32)
-        for first, piece in (*self._kept, *self._tail):
-            low, high = max(first, start), min(first + len(piece), start + self.size, end)
-            if low < high:
-                window[low - start : high - start] = piece[low - first : high - first]
-        return window
+    def windows(self, starts: npt.NDArray[np.int64], end: int) -> Waves:
+        """Windows (K, size) of the samples from each of `starts` (K,) on: silent in holes and from `end` on."""
+        windows = np.zeros((len(starts), self.size), np.float32)
+        for first, piece in self._runs():
+            for window, start in zip(windows, starts.tolist(), strict=True):
+                low, high = max(first, start), min(first + len(piece), start + self.size, end)
+                if low < high:
+                    window[low - start : high - start] = piece[low - first : high - first]
+        return windows
+
+    def _runs(self) -> Iterator[tuple[int, Waves]]:
+        """The pieces, joined where one follows on another."""
+        run: list[Waves] = []
+        begin = end = 0
+        for first, piece in sorted((*self._kept, *self._tail), key=itemgetter(0)):
+            if first != end and run:
+                yield begin, np.concatenate(run)
+                run = []
+            begin = begin if run else first
+            run.append(piece)
+            end = first + len(piece)
+        if run:
+            yield begin, np.concatenate(run)
 
     def _keep(self, parts: list[AudioFrame]) -> None:
         for part in parts:
-            first, piece = self._next, part.to_ndarray()[0]
+            first, piece = self._next, np.frombuffer(memoryview(part.planes[0]), np.float32, part.samples)
             self._first, self._next = min(self._first, first), first + len(piece)
             wanted = self.wants(first / self.rate, self._next / self.rate)
             (self._kept if wanted else self._tail).append((first, piece))

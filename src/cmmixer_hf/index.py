@@ -16,7 +16,7 @@ from .faiss_store import FaissStore, sweep, update
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
 from .metrics import segment_similarity
 from .milvus_store import MilvusStore
-from .rows import Floats, Where, make_rows, pool, relabel, row_items, row_segments
+from .rows import PLACE, Floats, Where, make_rows, pool, relabel, row_items, row_segments
 
 # Candidates whose segments are compared; so many cost a millisecond.
 CANDIDATES = 200
@@ -161,7 +161,7 @@ class RetrievalIndex:
         places = list(best.values())[:k]
         return [
             Match(item, scores[place].item(), tuple(map(tuple, (query @ segments[place].T).tolist())))
-            for place, item in zip(places, row_items(rows.take(places)), strict=True)
+            for place, item in zip(places, row_items(rows.select(["metadata", *PLACE]).take(places)), strict=True)
         ]
 
     def save(self, folder: str | os.PathLike) -> None:

@@ -89,8 +89,8 @@ def row_items(rows: pa.Table) -> Iterator[dict[str, Any]]:
 
 def row_segments(rows: pa.Table, num_segments: int) -> Tensor:
     """Segment embeddings of rows, (rows, K, size)."""
-    flat = np.concatenate([matrix(chunk) for chunk in rows[SEGMENTS].chunks])
-    return torch.from_numpy(flat).view(len(rows), num_segments, -1)
+    flat = matrix(rows[SEGMENTS].combine_chunks())
+    return torch.from_numpy(flat.copy()).view(len(rows), num_segments, -1)
 
 
 def matrix(chunk: pa.FixedSizeListArray) -> Floats:

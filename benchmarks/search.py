@@ -1,0 +1,197 @@
+"""Milliseconds a query and recall@10 of an index, and embeddings a second: python benchmarks/search.py
+
+Items are made: clusters of a hundred clips on average, each clip with an offset of its own, each of its 8 segments with
+a smaller one; a query is a clip of the library with noise. Real embeddings may be easier or harder to find. Everything
+runs on one thread, in turn, a query of each contender at a time, and CPU time is what is told, so that the ratios hold
+on a busy machine too. `--items 1000000` takes 10 GB of disk, 12 GB of memory and half an hour.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import datasets
+import faiss
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor, RetrievalIndex
+from cmmixer_hf.bulk_embedding import Cutting, embed_files
+from cmmixer_hf.demo import model_config
+from cmmixer_hf.embedder import MODALITIES, Embedder
+from cmmixer_hf.faiss_store import FaissStore
+from cmmixer_hf.index import IndexFacts, update_index
+from cmmixer_hf.library import LibraryFile
+from cmmixer_hf.rows import POOLED, SEGMENTS, make_rows, matrix, pool
+from cmmixer_hf.yardstick import write_library
+
+SEGMENTS_PER_CLIP, CLIPS_PER_CLUSTER, CLIPS_PER_TABLE = 8, 100, 4096
+CLIP_SPREAD, SEGMENT_SPREAD, QUERY_SPREAD = 0.8, 0.6, 0.6  # standard deviations, relative to the centres'
+K = 10
+FILTERED = "`RetrievalIndex`, flat, filter on a tenth"
+
+
+def make_clips(count: int, size: int, seed: int = 0) -> Iterator[Tensor]:
+    """Segment embeddings of a library, a table's worth at a time."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(max(1, count // CLIPS_PER_CLUSTER), 1, size, generator=generator)
+    for start in range(0, count, CLIPS_PER_TABLE):
+        clips = min(CLIPS_PER_TABLE, count - start)
+        clusters = torch.randint(len(centres), (clips,), generator=generator)
+        own = CLIP_SPREAD * torch.randn(clips, 1, size, generator=generator)
+        segments = SEGMENT_SPREAD * torch.randn(clips, SEGMENTS_PER_CLIP, size, generator=generator)
+        yield nn.functional.normalize(centres[clusters] + own + segments, dim=-1)
+
+
+def make_tables(count: int, size: int) -> Iterator[pa.Table]:
+    """The same as rows, of which a tenth has the label 0."""
+    start = 0
+    for clips in make_clips(count, size):
+        yield make_rows(
+            [{"path": str(start + place), "label": (start + place) % 10} for place in range(len(clips))], clips
+        )
+        start += len(clips)
+
+
+def make_queries(index: RetrievalIndex, count: int) -> Tensor:
+    """Noisy versions of clips of the library, (count, K, size)."""
+    generator = torch.Generator().manual_seed(1)
+    places = torch.randint(len(index), (count,), generator=generator).tolist()
+    rows = index.store.rows[SEGMENTS].take(places)
+    clips = torch.from_numpy(np.concatenate([matrix(chunk) for chunk in rows.chunks])).view(
+        count, SEGMENTS_PER_CLIP, -1
+    )
+    noise = torch.randn(clips.shape, generator=generator) / clips.shape[-1] ** 0.5
+    return nn.functional.normalize(clips + QUERY_SPREAD * noise, dim=-1)
+
+
+def rank_by_all_segments(index: RetrievalIndex, query: Tensor, every: int = 1) -> list[int]:
+    """The truth: the exact score of every clip, or of every tenth."""
+    flat = query.flatten().numpy()
+    scores = np.concatenate([matrix(chunk) @ flat for chunk in index.store.rows[SEGMENTS].chunks])[::every]
+    best = np.argpartition(-scores, K)[:K]
+    return (best * every).tolist()
+
+
+def make_contenders(indexes: dict[str, RetrievalIndex]) -> dict[str, Callable[[Tensor], list[int]]]:
+    """What is compared: a query → places of the ten best. The first is the unit of the ratios."""
+    rows = indexes["flat"].store.rows
+    vectors = np.concatenate([matrix(chunk) for chunk in rows[POOLED].chunks])
+    plain = Dataset(rows.select(["path", POOLED]), fingerprint="plain")
+    plain.add_faiss_index(POOLED, string_factory="Flat", metric_type=faiss.METRIC_INNER_PRODUCT)
+
+    def ours(index: RetrievalIndex, **where: str) -> Callable[[Tensor], list[int]]:
+        return lambda query: [int(match.item["path"]) for match in index.search(query, K, where=where)]
+
+    return {
+        "matrix product of pooled vectors": lambda query: np.argpartition(-(vectors @ pool(query).numpy()), K)[
+            :K
+        ].tolist(),
+        "`datasets.add_faiss_index`, pooled": lambda query: plain.search(
+            POOLED, pool(query).numpy(), K
+        ).indices.tolist(),
+        "matrix product of all segments": lambda query: rank_by_all_segments(indexes["flat"], query),
+        **{f"`RetrievalIndex`, {name}": ours(index) for name, index in indexes.items()},
+        FILTERED: ours(indexes["flat"], label="0"),
+    }
+
+
+def measure_search(count: int, size: int, num_queries: int, folder: Path) -> list[dict]:
+    """A row for each contender at one size of library."""
+    facts = IndexFacts("made", SEGMENTS_PER_CLIP, size)
+    update_index(folder, facts, make_tables(count, size))
+    started = time.process_time()
+    indexes = {"flat": RetrievalIndex.load(folder)}
+    seconds = {"load": time.process_time() - started}
+    for name in ("ivf", "hnsw"):
+        started = time.process_time()
+        indexes[name] = RetrievalIndex(facts, FaissStore.from_rows(indexes["flat"].store.rows, name))
+        seconds[name] = time.process_time() - started
+    contenders, queries = make_contenders(indexes), make_queries(indexes["flat"], num_queries)
+    times, recalls = ({name: [] for name in contenders} for _ in range(2))
+    for query in tqdm(queries, desc=f"{count} clips"):
+        truth = {
+            name: rank_by_all_segments(indexes["flat"], query, 10 if name == FILTERED else 1) for name in contenders
+        }
+        for name, search in contenders.items():
+            started = time.process_time()
+            found = search(query)
+            times[name].append(1000 * (time.process_time() - started))
+            recalls[name].append(len(set(found) & set(truth[name])) / K)
+    middle = {name: float(np.median(values[1:])) for name, values in times.items()}  # the first warms up
+    unit = next(iter(middle.values()))
+    return [
+        {"clips": count, "size": size, "contender": name, "ms": middle[name], "ratio": middle[name] / unit}
+        | {"recall": 100 * float(np.mean(recalls[name])), "seconds": seconds}
+        for name in contenders
+    ]
+
+
+def measure_embedding(folder: Path, num_clips: int = 16) -> list[dict]:
+    """Sections a second of a small and of the paper's model, decoding included."""
+    files = [LibraryFile(str(path)) for path in write_library(folder / "clips", num_clips, seed=0, progress=False)]
+    small, paper = (CMMixerFeatureExtractor(image_size=size) for size in (64, 224))
+    rows = []
+    for name, config, extractor, count in (
+        ("the demo's", model_config(), small, num_clips),
+        ("the paper's", CMMixerConfig(), paper, 2),
+    ):
+        CMMixerForRetrieval(config).save_pretrained(folder / "model")
+        CMMixerProcessor(extractor).save_pretrained(folder / "model")
+        embedder = Embedder(str(folder / "model"), "cpu")
+        for modality in MODALITIES:
+            list(embed_files(files[:1], embedder, Cutting(modality)))
+            started = time.process_time()
+            done = sum(
+                len(file.embeds) for file in embed_files(files[:count], embedder, Cutting(modality), num_workers=1)
+            )
+            rows.append({"model": name, "modality": modality, "per_second": done / (time.process_time() - started)})
+    return rows
+
+
+def main() -> None:
+    """Measure, write benchmarks/results/search.json, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--size", type=int, default=256, help="of an embedding; the paper's model has 768")
+    parser.add_argument("--queries", type=int, default=50)
+    parser.add_argument("--results", type=Path, default=Path(__file__).with_name("results") / "search.json")
+    settings = parser.parse_args()
+    torch.set_num_threads(1)
+    faiss.omp_set_num_threads(1)
+    datasets.disable_progress_bars()
+    results: dict[str, list[dict]] = {"search": []}
+    with tempfile.TemporaryDirectory() as folder:
+        results["embedding"] = measure_embedding(Path(folder))
+        for count in settings.items:
+            results["search"] += measure_search(count, settings.size, settings.queries, Path(folder) / str(count))
+            shutil.rmtree(Path(folder) / str(count))
+    settings.results.write_text(json.dumps(results, indent=1))
+    print("\n".join([*search_table(results["search"]), "", *embedding_table(results["embedding"])]))
+
+
+def search_table(rows: list[dict]) -> list[str]:
+    """In Markdown."""
+    lines = ["| clips | what answers | CPU ms a query | × | recall@10 |", "|---|---|---|---|---|"]
+    return lines + [
+        f"| {row['clips']:,} | {row['contender']} | {row['ms']:.2f} | {row['ratio']:.2f} | {row['recall']:.1f} |"
+        for row in rows
+    ]
+
+
+def embedding_table(rows: list[dict]) -> list[str]:
+    """In Markdown."""
+    lines = ["| model | of | sections a CPU second |", "|---|---|---|"]
+    return lines + [f"| {row['model']} | {row['modality']} | {row['per_second']:.2f} |" for row in rows]
+
+
+if __name__ == "__main__":
+    main()

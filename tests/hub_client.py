@@ -1,14 +1,14 @@
 """What people do with the Hub, for `test_hub.py` to run in processes of their own: `hub_client.py STEP,… FOLDER`.
 
 The Hub's address, tokens and caches are read from the environment when huggingface_hub is imported, so a test that sets
-them needs a fresh process. FOLDER holds a retrieval model with its processor, and prepared clips under `shards`.
+them needs a fresh process. FOLDER holds `model`, a retrieval model with its processor, `clips`, and `shards` of them.
 """
 
 import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import DatasetCard, HfApi, ModelCard
 from huggingface_hub.errors import HfHubHTTPError
 
 OWNER, GUEST = "hf_owner", "hf_guest"
@@ -21,8 +21,8 @@ def push_and_load(folder: Path) -> None:
 
     from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 
-    model = CMMixerForRetrieval.from_pretrained(folder)
-    processor = CMMixerProcessor.from_pretrained(folder)
+    model = CMMixerForRetrieval.from_pretrained(folder / "model")
+    processor = CMMixerProcessor.from_pretrained(folder / "model")
     model.push_to_hub("owner/retrieval")
     processor.push_to_hub("owner/retrieval")
     processor.feature_extractor.push_to_hub("owner/extractor")
@@ -47,7 +47,7 @@ def be_refused(folder: Path) -> None:
     from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
     from cmmixer_hf.cli import main
 
-    model = CMMixerForRetrieval.from_pretrained(folder)
+    model = CMMixerForRetrieval.from_pretrained(folder / "model")
     model.push_to_hub("owner/secret", private=True)
     for token in (GUEST, False):
         with pytest.raises(OSError, match="If this is a private repository, make sure to pass a token"):
@@ -60,6 +60,18 @@ def be_refused(folder: Path) -> None:
         model.push_to_hub("owner/secret", token=GUEST)
     CMMixerForRetrieval.from_pretrained("owner/secret")  # its owner sees it
     assert main(["index", str(folder / "clips"), str(folder / "index"), "--model", "owner/none"]) == 1
+
+
+def share_with_cards(folder: Path) -> None:
+    """A model's folder and a folder of shards, as they are, each with its card."""
+    from cmmixer_hf.cli import main
+
+    for kind, name, here in (("model", "owner/carded", "model"), ("dataset", "owner/shards", "shards")):
+        assert main(["card", str(folder / here), "--name", name]) == 0
+        HfApi().create_repo(name, repo_type=kind)
+        HfApi().upload_folder(repo_id=name, folder_path=folder / here, repo_type=kind)
+    ModelCard.load("owner/carded").validate()
+    DatasetCard.load("owner/shards").validate()
 
 
 def load_without_network(folder: Path) -> None:
@@ -83,7 +95,7 @@ def push_pickles(folder: Path) -> None:
     folder = folder.absolute()
     (folder / "evil").mkdir()
     torch.save({"weight": Payload()}, folder / "evil" / "pytorch_model.bin")
-    (folder / "evil" / "config.json").write_text((folder / "config.json").read_text())
+    (folder / "evil" / "config.json").write_text((folder / "model" / "config.json").read_text())
     HfApi().create_repo("owner/evil")
     HfApi().upload_folder(repo_id="owner/evil", folder_path=folder / "evil")
 
@@ -108,9 +120,9 @@ def share_with_code(folder: Path) -> None:
     from cmmixer_hf.auto_classes import share_with_code
 
     share_with_code()
-    CMMixerForRetrieval.from_pretrained(folder).push_to_hub("owner/with-code")
-    CMMixerProcessor.from_pretrained(folder).push_to_hub("owner/with-code")
-    CMMixerProcessor.from_pretrained(folder).feature_extractor.push_to_hub("owner/extractor-with-code")
+    CMMixerForRetrieval.from_pretrained(folder / "model").push_to_hub("owner/with-code")
+    CMMixerProcessor.from_pretrained(folder / "model").push_to_hub("owner/with-code")
+    CMMixerProcessor.from_pretrained(folder / "model").feature_extractor.push_to_hub("owner/extractor-with-code")
 
 
 def load_without_package(folder: Path) -> None:
@@ -130,22 +142,14 @@ def load_without_package(folder: Path) -> None:
         print(model(**processor(videos=clip, audio=clip)).logits_per_video.item())
 
 
-def push_clips(folder: Path) -> None:
-    """Prepared clips as a dataset, both ways: the usable rows, or the folder as it is."""
-    from cmmixer_hf.data import load_prepared
-
-    load_prepared(folder / "shards").push_to_hub("owner/clips")
-    HfApi().create_repo("owner/shards", repo_type="dataset", private=True)
-    HfApi().upload_folder(repo_id="owner/shards", folder_path=folder / "shards", repo_type="dataset")
-
-
 def load_clips(folder: Path) -> None:
-    """They come back as they were, all at once or streamed, and make batches."""
+    """Prepared clips come back as they were, all at once or streamed: the usable rows, or the folder as it is."""
     import datasets
     from huggingface_hub import snapshot_download
 
     from cmmixer_hf.data import load_prepared, unpack_frames, unpack_waveforms
 
+    load_prepared(folder / "shards").push_to_hub("owner/clips", private=True)
     rows = load_prepared(folder / "shards")[:]
     for name in ("owner/clips", "owner/shards"):
         whole = datasets.load_dataset(name, split="train")

@@ -93,13 +93,11 @@ def check_card(content: str) -> list[str]:
         if not all(isinstance(item, str) for item in data.get(key, [])) or isinstance(data.get(key), str)
     ]
     wrong += [f"{name!r} is no id of a dataset" for name in data.get("datasets", []) if not _is_id(name)]
-    for model in data.get("model-index", []):
-        for result in model["results"]:
-            wrong += [f"a result lacks {part}" for part in ("task", "dataset", "metrics") if not result.get(part)]
-            wrong += [
-                f"a metric lacks {key}" for metric in result["metrics"] for key in {"type", "value"} - set(metric)
-            ]
-            wrong += [f"a dataset lacks {key}" for key in {"type", "name"} - set(result["dataset"])]
+    for result in (result for model in data.get("model-index", []) for result in model["results"]):
+        wrong += [f"a result lacks {part}" for part in ("task", "dataset", "metrics") if not result.get(part)]
+        for metric in result.get("metrics", []):
+            wrong += [f"a metric lacks {key}" for key in ("type", "value") if key not in metric]
+        wrong += [f"a dataset lacks {key}" for key in ("name", "type") if key not in result.get("dataset", {})]
     return wrong
 
 

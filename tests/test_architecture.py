@@ -8,16 +8,16 @@ import cmmixer_hf
 SOURCE = Path(cmmixer_hf.__file__).parent
 # A file imports only from the paragraphs above its own.
 LEVELS = """
-atomic auto_classes configuration_cmmixer encoding feature_extraction_cmmixer feature_statistics flags intervals
-layer_decay layers losses masking metrics mixing opening order outputs patching pictures prepared_clips processes rows
-safe_loading scenes settings splits stopping
+atomic auto_classes card_results configuration_cmmixer dataset_card encoding feature_extraction_cmmixer
+feature_statistics flags intervals layer_decay layers losses masking metrics mixing opening order outputs patching
+pictures prepared_clips processes rows safe_loading scenes settings splits stopping
 
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
-index_facts labels modeling_cmmixer optimization ranking_losses rendering results sound visualization
+index_facts labels model_card modeling_cmmixer optimization ranking_losses rendering results sound visualization
 
 data faiss_store layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder
 
-clips index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer
+cards clips index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer
 training_log yardstick
 
 classification convert deduplication embedder evaluation folders manifests match_picture model_inputs modeling_cmmvr

@@ -1,6 +1,7 @@
 """Pushing to and loading from a Hub: the real clients against a small server on this machine."""
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import TINY_SIZES
-from hub_server import HubServer
+from hub_server import HubServer, check_card
 
 import cmmixer_hf
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
@@ -28,10 +29,10 @@ def server():
 
 @pytest.fixture(scope="module")
 def folder(clip_files, tmp_path_factory) -> Path:
-    """A retrieval model with its processor, clips under `clips`, and the same prepared under `shards`."""
-    folder = tmp_path_factory.mktemp("hub") / "retrieval"
-    CMMixerForRetrieval(CMMixerConfig(**TINY_SIZES)).save_pretrained(folder)
-    CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(folder)
+    """`model`, a retrieval model with its processor; `clips`, and `shards` of them."""
+    folder = tmp_path_factory.mktemp("hub")
+    CMMixerForRetrieval(CMMixerConfig(**TINY_SIZES)).save_pretrained(folder / "model")
+    CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(folder / "model")
     (folder / "clips").symlink_to(clip_files[0].parent)
     prepare(clip_files, folder / "shards", Sampling(num_frames=2, shorter_side=32), progress=False)
     return folder
@@ -42,11 +43,11 @@ def client(server, folder):
     """Run steps of `hub_client.py` as `owner`, with caches of its own."""
 
     def run(steps: str, **environment: str) -> subprocess.CompletedProcess:
-        here = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(folder.parent / "home")}
+        here = {"HF_ENDPOINT": server.url, "HF_TOKEN": "hf_owner", "HF_HOME": str(folder / "home")}
         quiet = {"HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "DISABLE_SAFETENSORS_CONVERSION": "1"}
         command = [sys.executable, str(CLIENT), steps, str(folder)]
         environment = os.environ | here | quiet | environment
-        done = subprocess.run(command, cwd=folder.parent, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-5000:]
         return done
 
@@ -56,7 +57,7 @@ def client(server, folder):
 @pytest.fixture(scope="module")
 def session(client) -> subprocess.CompletedProcess:
     """What an owner does in one go, and what it prints; loading transformers once is what takes the time."""
-    return client("push_and_load,be_refused,push_pickles,refuse_pickles,push_clips,load_clips,share_with_code")
+    return client("push_and_load,be_refused,push_pickles,refuse_pickles,share_with_cards,load_clips,share_with_code")
 
 
 def files_of(server: HubServer, kind: str, name: str) -> dict[str, bytes]:
@@ -90,9 +91,21 @@ def test_pickled_weights_are_neither_loaded_nor_downloaded(session, server, fold
     assert not (folder / "payload-was-run").exists()
 
 
+def test_folders_are_shared_with_their_cards(session, server):
+    assert "# owner/carded" in files_of(server, "model", "owner/carded")["README.md"].decode()
+    assert {"README.md", "prepared.json", "part-00000.parquet"} == set(files_of(server, "dataset", "owner/shards"))
+    assert "POST /api/validate-yaml" in server.hub.requests
+
+
 def test_prepared_clips_are_pushed_and_loaded(session, server):
-    assert "prepared.json" in files_of(server, "dataset", "owner/shards")
     assert any(name.endswith(".parquet") for name in files_of(server, "dataset", "owner/clips"))
+
+
+def test_the_hub_refuses_a_card_whose_results_are_not_whole():
+    whole = {"model-index": [{"name": "m", "results": [{"task": {"type": "t"}, "metrics": [{"type": "a"}]}]}]}
+    wrong = check_card(f"---\n{json.dumps(whole)}\n---\n")
+    assert wrong == ["a result lacks dataset", "a metric lacks value", "a dataset lacks name", "a dataset lacks type"]
+    assert check_card("# no metadata") == ["a card starts with a block of metadata"]
 
 
 def needed(*names: str) -> set[str]:
@@ -114,7 +127,7 @@ def test_shared_code_works_where_the_package_is_not_installed(session, client, s
     assert all(files[name] == (SOURCE / name).read_bytes() for name in code)
     score = float(client("load_without_package").stdout)
     clip = next((folder / "clips").glob("*.mp4"))
-    inputs = CMMixerProcessor.from_pretrained(folder)(videos=clip, audio=clip)
+    inputs = CMMixerProcessor.from_pretrained(folder / "model")(videos=clip, audio=clip)
     with torch.inference_mode():
-        expected = CMMixerForRetrieval.from_pretrained(folder)(**inputs).logits_per_video.item()
+        expected = CMMixerForRetrieval.from_pretrained(folder / "model")(**inputs).logits_per_video.item()
     assert score == pytest.approx(expected, rel=1e-5)

@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "evaluate": ("scoring", "EvaluateSettings", "evaluate", "score a model on prepared clips"),
     "index": ("indexing", "IndexSettings", "build_index", "embed a library of tracks or clips"),
     "search": ("search", "SearchSettings", "search", "rank the items of an index for a video or a track"),
+    "card": ("cards", "CardSettings", "write_card", "write the README of a model or of prepared clips"),
     "convert": ("convert", "ConvertSettings", "convert", "start from weights that somebody else trained"),
 }
 # File and name of errors that the user can mend, beside ImportError and OSError.

@@ -1,0 +1,73 @@
+"""Render the cards beside this file from their sources: python model_cards/render.py
+
+A preset's card says what a run with its settings is; the demo's has the scores of the recorded run of `make demo`.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cmmixer_hf import CMMixerConfig
+from cmmixer_hf.demo import DemoSettings, model_config
+from cmmixer_hf.model_card import model_card
+from cmmixer_hf.training import TrainingSettings
+
+HERE = Path(__file__).parent
+DEMO_SETTINGS = ("seed", "clips", "pretraining_samples", "finetuning_samples")
+DEMO_RUN = HERE.parent / "benchmarks" / "results" / "demo-seed-0.json"
+
+
+@dataclass
+class Source:
+    """What a card is rendered from: a configuration, and the content of the files beside it."""
+
+    architecture: str
+    config: CMMixerConfig
+    files: dict[str, Any] = field(default_factory=dict)
+
+
+def sources() -> dict[str, Source]:
+    """The sources by the names of their cards."""
+    demo = json.loads(DEMO_RUN.read_text())
+    demo_facts = {
+        "name": "demo/seed-0/retrieval",
+        "trained_on": f"{demo['facts']['clips to train on']} clips that `make demo` makes from a seed, in a run of "
+        f"{demo['facts']['minutes']} minutes from these to its report; the same command makes these weights again",
+        "evaluated_on": f"{demo['held_out']} held-out clips of the demo",
+        "limits": ["Its clips were made and easy: it has never seen a real video, nor heard real music."],
+    }
+    return {
+        "cmmixer-solo": Source("CMMixerForPreTraining", CMMixerConfig(), {"settings.yaml": asdict(TrainingSettings())}),
+        "cmmixer-duet": Source(
+            "CMMixerForPreTraining",
+            CMMixerConfig(decoder_type="duet"),
+            {"settings.yaml": asdict(TrainingSettings(learning_rate=1e-4))},
+        ),
+        "cmmixer-demo": Source(
+            "CMMixerForRetrieval",
+            model_config(),
+            {
+                "settings.yaml": {name: getattr(DemoSettings(), name) for name in DEMO_SETTINGS},
+                "evaluation.json": demo["scores"]["trained"],
+                "card.yaml": demo_facts,
+            },
+        ),
+    }
+
+
+def render(name: str, source: Source) -> str:
+    """The text of a card."""
+    with tempfile.TemporaryDirectory() as root:
+        folder = Path(root) / name
+        source.config.architectures = [source.architecture]
+        source.config.save_pretrained(folder)
+        for file, content in source.files.items():
+            (folder / file).write_text(json.dumps(content))  # which is YAML too
+        return str(model_card(folder))
+
+
+if __name__ == "__main__":
+    for name, source in sources().items():
+        (HERE / f"{name}.md").write_text(render(name, source))

@@ -17,11 +17,11 @@ index_facts labels model_card modeling_cmmixer optimization ranking_losses rende
 
 data faiss_store layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder
 
-cards clips index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt processing_cmmixer
-training_log yardstick
+cards clips health index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt
+processing_cmmixer training_log yardstick
 
-classification convert deduplication embedder evaluation folders manifests match_picture model_inputs modeling_cmmvr
-recipes survey
+classification convert deduplication doctor embedder evaluation folders manifests match_picture model_inputs
+modeling_cmmvr recipes survey
 
 published scoring search streams training
 

@@ -21,6 +21,7 @@ VERBS: dict[str, tuple[str, str, str, str]] = {
     "index": ("indexing", "IndexSettings", "build_index", "embed a library of tracks or clips"),
     "search": ("search", "SearchSettings", "search", "rank the items of an index for a video or a track"),
     "card": ("cards", "CardSettings", "write_card", "write the README of a model or of prepared clips"),
+    "doctor": ("doctor", "DoctorSettings", "run_doctor", "check that everything here works"),
     "convert": ("convert", "ConvertSettings", "convert", "start from weights that somebody else trained"),
 }
 # File and name of errors that the user can mend, beside ImportError and OSError.

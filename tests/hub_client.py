@@ -149,15 +149,16 @@ def load_clips(folder: Path) -> None:
 
     from cmmixer_hf.data import load_prepared, unpack_frames, unpack_waveforms
 
-    load_prepared(folder / "shards").push_to_hub("owner/clips", private=True)
-    rows = load_prepared(folder / "shards")[:]
+    shards = datasets.load_dataset("parquet", data_files=str(folder / "shards" / "*.parquet"), split="train")
+    shards.push_to_hub("owner/clips", private=True)
+    rows = list(load_prepared(folder / "shards"))
     for name in ("owner/clips", "owner/shards"):
         whole = datasets.load_dataset(name, split="train")
-        assert whole[:] == rows
-        assert list(datasets.load_dataset(name, split="train", streaming=True)) == whole.to_list()
+        assert whole.to_list() == rows
+        assert list(datasets.load_dataset(name, split="train", streaming=True)) == rows
     assert unpack_frames(whole[0]).shape[-1] == 3
     assert len(unpack_waveforms(whole[0])) == len(unpack_frames(whole[0]))
-    assert load_prepared(snapshot_download("owner/shards", repo_type="dataset"))[:] == rows
+    assert list(load_prepared(snapshot_download("owner/shards", repo_type="dataset"))) == rows
 
 
 if __name__ == "__main__":

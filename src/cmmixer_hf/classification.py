@@ -56,7 +56,7 @@ def predict_clips(
     """Classify prepared clips; every process gets all predictions.
 
     Args:
-        model: its `config.label2id` names the classes, and `config.problem_type` says whether a clip has several.
+        model: its `config.id2label` names the classes, and `config.problem_type` says whether a clip has several.
         clips: rows with `labels`.
         extractor: makes the stacks.
         average_views: clips that were cut from one file are views of one sample; their probabilities are averaged, as
@@ -83,7 +83,7 @@ def predict_clips(
             description="classifying",
         )
     rows = [row for _, batch in found for row in batch]
-    classes = {name: int(number) for name, number in (model.config.label2id or {}).items()}
+    classes = {name: int(number) for number, name in (model.config.id2label or {}).items()}
     predictions = ClipPredictions(
         probabilities=torch.cat([batch for batch, _ in found]),
         labels=torch.stack([_targets(row, classes, multi_label) for row in rows]),

@@ -35,7 +35,7 @@ def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield from check()
     except Exception as error:  # noqa: BLE001 - whatever is broken is what a doctor reports
         about = " ".join(f"{type(error).__name__}: {error}".split())
-        yield Finding(check.__name__.removeprefix("check_"), "failed", about, "mend what the message names, or install again")
+        yield Finding(check.__name__.removeprefix("check_"), "failed", about, "mend what it names, or install again")
 
 
 def _as_text(report: dict[str, list[Finding]]) -> str:

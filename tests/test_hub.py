@@ -93,7 +93,9 @@ def test_pickled_weights_are_neither_loaded_nor_downloaded(session, server, fold
 
 def test_folders_are_shared_with_their_cards(session, server):
     assert "# owner/carded" in files_of(server, "model", "owner/carded")["README.md"].decode()
-    assert {"README.md", "errors.csv", "part-00000.parquet", "prepared.json"} == set(files_of(server, "dataset", "owner/shards"))
+    assert {"README.md", "errors.csv", "part-00000.parquet", "prepared.json"} == set(
+        files_of(server, "dataset", "owner/shards")
+    )
     assert "POST /api/validate-yaml" in server.hub.requests
 
 

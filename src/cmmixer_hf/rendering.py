@@ -1,7 +1,7 @@
 """Scenes to pixels and samples: `render_frames` and `render_sound`, pure functions of a `Scene`."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -47,9 +47,10 @@ class Sprite(NamedTuple):
     light: Floats
 
 
-def render_frames(scene: Scene, *, fps: int = 10, size: int = 128) -> Pixels:
-    """Render the picture: (frames, size, size, 3) RGB. Frame i shows the middle of [i, i + 1) / fps."""
-    times = floats((np.arange(round(scene.duration * fps)) + 0.5) / fps)
+def render_frames(scene: Scene, *, fps: int = 10, size: int = 128, times: Floats | None = None) -> Pixels:
+    """Render the picture: (frames, size, size, 3) RGB. Frame i shows `times[i]` s, by default (i + ½) / fps."""
+    if times is None:
+        times = floats((np.arange(round(scene.duration * fps)) + 0.5) / fps)
     sprites = [_mute_sprite(scene, extra, times) for extra in scene.extras]
     sprites += [_sounding_sprite(scene, part, look, times) for part, look in zip(scene.parts, scene.looks, strict=True)]
     margin = math.ceil(size * 0.45)  # no sprite reaches further out of the frame
@@ -253,13 +254,20 @@ TIMBRES = {
 }
 
 
-def render_sound(scene: Scene, *, sampling_rate: int = 16000) -> Floats:
-    """Render the sound: (round(duration * sampling_rate),) mono in [-1, 1]."""
+def render_sound(scene: Scene, *, sampling_rate: int = 16000, recordings: Mapping[str, Floats] | None = None) -> Floats:
+    """Render the sound: (round(duration * sampling_rate),) mono in [-1, 1].
+
+    With `recordings`, a waveform of that rate for each identity, every note plays one instead of a synthetic timbre.
+    """
     samples = round(scene.duration * sampling_rate)
     times = np.arange(samples, dtype=np.float32) / np.float32(sampling_rate)
     mix = np.zeros(samples, np.float32)
     for number, part in enumerate(scene.parts):  # each with its own noise: exchanging one part leaves the rest alone
-        mix += _play(part, times, sampling_rate, np.random.default_rng((scene.backing.seed, number)))
+        rng = np.random.default_rng((scene.backing.seed, number))
+        if recordings is None:
+            mix += _play(part, times, sampling_rate, rng)
+        else:
+            mix += _play_recording(part, times, recordings[part.identity])
     rng = np.random.default_rng(scene.backing.seed)
     mix += np.float32(scene.backing.drone_level) * _drone(scene.backing, times)
     _add_hits(mix, scene.backing, sampling_rate, rng)
@@ -281,6 +289,15 @@ def _play(part: Part, times: Floats, sampling_rate: int, rng: np.random.Generato
         knots = np.linspace(0, times[-1], len(times) * 1200 // sampling_rate, dtype=np.float32)  # noise up to 600 Hz
         loud *= 1 + np.interp(times, knots, rng.normal(0, timbre.breath, len(knots))).astype(np.float32)
     return wave * loud
+
+
+def _play_recording(part: Part, times: Floats, recording: Floats) -> Floats:
+    """One part alone, (samples,): each note starts the recording anew, faster the higher it is, up to an octave off."""
+    note = np.maximum(np.searchsorted(part.starts, times, side="right") - 1, 0)
+    speed = np.exp2(2 * part.heights[note] - 1)
+    place = (times - part.starts[note]) * speed * (len(times) / times[-1])
+    wave = np.interp(np.maximum(place, 0), np.arange(len(recording)), recording, right=0)
+    return np.float32(wave / recording.std()) * loudness_curve(part, times)
 
 
 def _wave_tables(partials: tuple[tuple[float, float], ...], sampling_rate: int) -> Floats:

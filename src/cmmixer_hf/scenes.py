@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float32]
+Seed = int | np.random.SeedSequence
 
 IDENTITIES = ("disc", "square", "triangle", "star", "ring", "cross")  # each a shape and a timbre
 TEXTURES = ("waves", "clouds", "hills", "dots")
@@ -112,8 +113,11 @@ class Scene:
 # --- drawing a scene -------------------------------------------------------------------------------------------------
 
 
-def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, difficulty: float = 0.0) -> Scene:
+def make_scene(seed: Seed, *, duration: float = 12.0, difficulty: float = 0.0, look: Seed | None = None) -> Scene:
     """Draw a scene of `duration` seconds; the same seed gives the same scene.
+
+    Scenes of one `seed` and several `look`s are several videos of one track: what is heard, and what must be seen for
+    it, is the same, and all else that is seen is not.
 
     `difficulty` in [0, 1] adds a second sounding object (with this probability), more mute objects that look ever more
     like sounding ones, and a louder backing. Raises ValueError for a difficulty outside [0, 1] or less than 2 s.
@@ -126,7 +130,10 @@ def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, di
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
     if duration < 2.0:
         raise ValueError(f"duration must be at least 2 s, got {duration}")
-    bound, seen, heard = (np.random.default_rng(s) for s in _spawn(seed, 3))
+    seeds = _spawn(seed, 3)
+    if look is not None:
+        seeds[1] = _spawn(look, 2)[1]
+    bound, seen, heard = (np.random.default_rng(one) for one in seeds)
     count = 1 + int(bound.random() < difficulty)
     tempo, tonic = bound.uniform(84, 132), int(bound.integers(12))
     scale = np.add(SCALES[bound.integers(len(SCALES))], tonic) % 12
@@ -148,7 +155,7 @@ def make_scene(seed: int | np.random.SeedSequence, *, duration: float = 12.0, di
     )
 
 
-def _spawn(seed: int | np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
+def _spawn(seed: Seed, count: int) -> list[np.random.SeedSequence]:
     """Independent seeds; SeedSequence.spawn would count its calls, this is a pure function of the seed."""
     entropy, key = (seed.entropy, seed.spawn_key) if isinstance(seed, np.random.SeedSequence) else (seed, ())
     return [np.random.SeedSequence(entropy, spawn_key=(*key, i)) for i in range(count)]

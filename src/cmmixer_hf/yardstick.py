@@ -1,27 +1,36 @@
 """A yardstick: clips made from a seed in which nothing but content pairs picture and sound.
 
-The factors are in `scenes`, picture and sound in `rendering`; this file turns seeds into libraries of real mp4 files.
+The factors are in `scenes`, picture and sound in `rendering`; this file turns seeds into libraries of real mp4 files,
+and into rows as `data` reads them, for experiments that need many clips and no files.
 
 >>> scene = make_scene(0, duration=2.0)
 >>> render_frames(scene).shape, render_sound(scene).shape
 ((20, 128, 128, 3), (32000,))
 """
 
+import csv
 import os
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from .media import write_clip
+from .media import Sampling, read_clip, segment_midpoints, write_clip
 from .rendering import render_frames, render_sound
-from .scenes import Scene, make_scene
+from .scenes import IDENTITIES, Floats, Scene, make_scene
+from .twins import render_twin
 
-__all__ = ["Scene", "make_scene", "render_frames", "render_sound", "write_library"]
+__all__ = ["Scene", "World", "make_row", "make_scene", "render_frames", "render_sound", "twin_rows", "write_library"]
 
 FPS = 10  # frames a second of every file
 SAMPLING_RATE = 16000  # Hz, of every file
+SMALL = Sampling(num_frames=4, window_seconds=1.0, shorter_side=32)
+# ESC-10's classes of short sounds that are told apart by their timbre, in the order of IDENTITIES.
+ESC10_CLASSES = ("Rooster", "Dog bark", "Clock tick", "Chainsaw", "Baby cry", "Person sneeze")
 
 
 def write_library(
@@ -58,3 +67,116 @@ def _write_one(path: Path, seed: int, index: int) -> None:
     scene = make_scene(np.random.SeedSequence(seed, spawn_key=(index,)))
     frames, waveform = render_frames(scene, fps=FPS), render_sound(scene, sampling_rate=SAMPLING_RATE)
     write_clip(path, frames, waveform, fps=FPS, sampling_rate=SAMPLING_RATE)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the clips of an experiment are drawn from.
+
+    Args:
+        seed: of all clips; clip i depends on (seed, i) alone.
+        sampling: K instants, the window and rate of the sound, and the side of the square frames (`shorter_side`).
+        duration: seconds a clip.
+        difficulty: in [0, 1], as in [`make_scene`].
+        videos_per_track: so many clips in a row share their sound, and what must be seen for it.
+        recordings: waveforms for each identity, at the sampling's rate, instead of synthetic timbres; a clip takes one.
+    """
+
+    seed: int
+    sampling: Sampling = SMALL
+    duration: float = 8.0
+    difficulty: float = 0.5
+    videos_per_track: int = 1
+    recordings: Mapping[str, Sequence[Floats]] | None = None
+
+    def scene(self, index: int) -> Scene:
+        """The factors of one clip."""
+        track = np.random.SeedSequence(self.seed, spawn_key=(index // self.videos_per_track,))
+        look = np.random.SeedSequence(self.seed, spawn_key=(index, 1))
+        return make_scene(track, duration=self.duration, difficulty=self.difficulty, look=look)
+
+    @property
+    def times(self) -> Floats:
+        """The K instants of every clip, s."""
+        return np.float32(segment_midpoints(self.duration, self.sampling.num_frames))
+
+    @property
+    def size(self) -> int:
+        """Side of the frames."""
+        return self.sampling.shorter_side or 128
+
+
+def make_row(world: World, index: int) -> dict[str, Any]:
+    """Clip `index` of a world as a row of a shard; its labels are the identities that sound.
+
+    >>> row = make_row(World(seed=0), 3)
+    >>> row["clip_id"], row["frame_shape"], len(row["waveforms"])
+    ('0-00003', [32, 32], 128000)
+    """
+    scene = world.scene(index)
+    return _row(world, index, render_frames(scene, times=world.times, size=world.size)) | {
+        "labels": sorted(part.identity for part in scene.parts),
+        "waveforms": _windows(world, scene, index).tobytes(),
+    }
+
+
+def twin_rows(world: World, kind: str, indices: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The clips' twins of one kind ([`render_twin`]): rows with other frames and no sound."""
+    for index in indices:
+        rng = np.random.default_rng((world.seed, index, len(kind)))
+        yield _row(world, index, render_twin(world.scene(index), kind, world.times, size=world.size, rng=rng))
+
+
+def read_esc10(folder: str | os.PathLike[str], folds: Sequence[int], *, sampling_rate: int) -> dict[str, list[Floats]]:
+    """ESC-10's recordings of some folds as timbres: for each identity the waveforms of one class, from their onset on.
+
+    `folder` holds `manifest.csv` with `file`, `label` and `fold`. Raises ValueError where a class has no recording.
+    """
+    with open(Path(folder) / "manifest.csv", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if int(row["fold"]) in folds]
+    whole = Sampling(num_frames=1, window_seconds=5.0, sampling_rate=sampling_rate)
+    recordings: dict[str, list[Floats]] = {}
+    for identity, label in zip(IDENTITIES, ESC10_CLASSES, strict=True):
+        paths = [Path(folder) / row["file"] for row in rows if row["label"] == label]
+        if not paths:
+            raise ValueError(f"{folder} has no recording of {label!r} in folds {list(folds)}: choose others")
+        clips = [read_clip(path, whole, video=False) for path in paths]
+        recordings[identity] = [_from_onset(clip.waveforms[0]) for clip in clips if clip.waveforms is not None]
+    return recordings
+
+
+def _from_onset(waveform: Floats) -> Floats:
+    """A waveform without what comes before its loudest tenth of a second has begun."""
+    loud = np.abs(waveform) > 0.5 * np.abs(waveform).max()
+    return waveform[max(0, int(loud.argmax()) - 160) :]
+
+
+def _row(world: World, index: int, frames: np.ndarray) -> dict[str, Any]:
+    return {
+        "clip_id": f"{world.seed}-{index:05d}",
+        "path": f"yardstick://{world.seed}/{index}",
+        "track_id": f"{world.seed}-{index // world.videos_per_track:05d}",
+        "labels": None,
+        "split": None,
+        "fold": None,
+        "duration": world.duration,
+        "num_segments": len(frames),
+        "frames": [frame.tobytes() for frame in frames],
+        "frame_shape": list(frames.shape[1:3]),
+        "frame_codec": "raw",
+        "waveforms": None,
+        "error": None,
+    }
+
+
+def _windows(world: World, scene: Scene, index: int) -> np.ndarray:
+    """Sound around each instant, (K, samples) int16, shifted inward at the edges as in [`read_clip`]."""
+    rate, size = world.sampling.sampling_rate, round(world.sampling.window_seconds * world.sampling.sampling_rate)
+    recordings = None
+    if world.recordings is not None:
+        track = np.random.default_rng((world.seed, index // world.videos_per_track))
+        recordings = {name: waves[int(track.integers(len(waves)))] for name, waves in world.recordings.items()}
+    sound = render_sound(scene, sampling_rate=rate, recordings=recordings)
+    starts = np.clip(np.rint(world.times * rate - size / 2), 0, len(sound) - size).astype(int)
+    windows = np.stack([sound[start : start + size] for start in starts])
+    return np.int16(np.rint(windows * 32767))

@@ -23,9 +23,9 @@ processing_cmmixer training_log yardstick
 classification convert deduplication doctor embedder evaluation folders manifests match_picture model_inputs
 modeling_cmmvr recipes survey
 
-published scoring search streams training
+arms published scoring search streams training
 
-shards sources
+experiment shards sources
 
 prepare
 

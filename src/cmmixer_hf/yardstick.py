@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from .media import Sampling, read_clip, segment_midpoints, write_clip
 from .rendering import render_frames, render_sound
-from .scenes import IDENTITIES, Floats, Scene, make_scene
+from .scenes import IDENTITIES, Floats, Scene, floats, make_scene
 from .twins import render_twin
 
 __all__ = ["Scene", "World", "make_row", "make_scene", "render_frames", "render_sound", "twin_rows", "write_library"]
@@ -98,7 +98,7 @@ class World:
     @property
     def times(self) -> Floats:
         """The K instants of every clip, s."""
-        return np.float32(segment_midpoints(self.duration, self.sampling.num_frames))
+        return floats(segment_midpoints(self.duration, self.sampling.num_frames))
 
     @property
     def size(self) -> int:
@@ -179,4 +179,4 @@ def _windows(world: World, scene: Scene, index: int) -> np.ndarray:
     sound = render_sound(scene, sampling_rate=rate, recordings=recordings)
     starts = np.clip(np.rint(world.times * rate - size / 2), 0, len(sound) - size).astype(int)
     windows = np.stack([sound[start : start + size] for start in starts])
-    return np.int16(np.rint(windows * 32767))
+    return np.rint(windows * 32767).astype(np.int16)

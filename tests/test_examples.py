@@ -1,0 +1,109 @@
+"""Every example, through its own command line, on a handful of clips."""
+
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import write_noise_clip
+
+from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval
+from cmmixer_hf.clips import ClipSpec
+from cmmixer_hf.media import Sampling
+from cmmixer_hf.prepare import prepare
+from cmmixer_hf.recipes import Recipe
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
+SMALL = {
+    "image_size": 32, "num_frames": 2, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 64, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
+    "decoder_num_attention_heads": 2, "decoder_intermediate_size": 32,
+}  # fmt: skip
+QUICK = ["--epochs", "1", "--warmup_epochs", "0", "--batch_size", "2", "--logging_steps", "1"]
+
+
+def run(name: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / name), *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> str:
+    """Eight clips with two labels, two folds and two splits."""
+    folder = tmp_path_factory.mktemp("examples")
+    specs = []
+    for number in range(8):
+        path = str(write_noise_clip(folder / f"clip{number}.mp4", number))
+        facts = {"labels": ("a" if number % 2 else "b",), "fold": 1 + number // 4}
+        split = "test" if number >= 4 else "train"
+        specs.append(
+            ClipSpec(clip_id=f"clip{number}", track_id=f"clip{number}", video=path, audio=path, split=split, **facts)
+        )
+    prepare(specs, folder / "prepared", Recipe(Sampling(num_frames=2, shorter_side=32)), progress=False)
+    return str(folder / "prepared")
+
+
+@pytest.fixture(scope="module")
+def pretrained(clips, tmp_path_factory) -> str:
+    folder = str(tmp_path_factory.mktemp("pretrained") / "run")
+    arguments = ["--clips", clips, "--split", "train", "--output_dir", folder, *QUICK]
+    printed = run("pretrain.py", *arguments, "--mixer", "pixel", "--model_config", json.dumps(SMALL))
+    assert folder in printed
+    return folder
+
+
+def test_pretraining_leaves_the_model_it_was_asked_for(pretrained):
+    config = CMMixerForPreTraining.from_pretrained(pretrained).config
+    assert (config.mixer, config.decoder_type, config.hidden_size) == ("pixel", "solo", 32)
+
+
+@pytest.mark.parametrize("start", ["pretrained", "random"])
+def test_retrieval_is_fine_tuned_and_scored(start, clips, pretrained, tmp_path):
+    source = ["--model", pretrained] if start == "pretrained" else ["--model_config", json.dumps(SMALL)]
+    run("finetune_retrieval.py", "--clips", clips, "--output_dir", str(tmp_path / "run"), *QUICK, *source)
+    assert CMMixerForRetrieval.from_pretrained(tmp_path / "run").config.num_frames == 2
+    result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert {score["metric"] for score in result["scores"]} >= {"R@1", "R@10", "median_rank"}
+    assert (result["data"]["split"], result["data"]["clips"]) == ("test", 4)
+
+
+@pytest.mark.parametrize(("modality", "folds"), [("audio", "true"), ("video", "false")])
+def test_classifiers_are_fine_tuned_and_scored(modality, folds, clips, pretrained, tmp_path):
+    arguments = ["--clips", clips, "--model", pretrained, "--modality", modality, "--folds", folds]
+    run("finetune_classification.py", *arguments, "--output_dir", str(tmp_path / "run"), *QUICK)
+    (score, *_) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    if folds == "true":
+        assert len(score["folds"]) == 2
+        labels = CMMixerForAudioClassification.from_pretrained(tmp_path / "run" / "fold-1").config.id2label
+        assert labels == {0: "a", 1: "b"}
+    else:
+        assert 0 <= score["top1_accuracy"] <= 100
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_names_settings_of_its_example_and_only_what_differs(config, monkeypatch):
+    from cmmixer_hf.settings import read_settings
+
+    name = {"pretrain": "pretrain", "retrieval": "finetune_retrieval", "classification": "finetune_classification"}
+    example = runpy.run_path(str(EXAMPLES / f"{name[config.stem.split('_')[0]]}.py"))
+    (settings_class,) = [
+        value for key, value in example.items() if key.endswith("Settings") and value.__module__ == example["__name__"]
+    ]
+    settings, defaults = read_settings(settings_class, arguments=["--config", str(config)]), settings_class()
+    same = [key for key in yaml.safe_load(config.read_text()) if getattr(settings, key) == getattr(defaults, key)]
+    assert not same
+    json.loads(settings.model_config)
+
+
+def test_examples_are_short_and_told_in_the_readme():
+    readme = (EXAMPLES / "README.md").read_text()
+    for example in EXAMPLES.glob("*.py"):
+        assert f"`{example.name}`" in readme
+        assert len(example.read_text().splitlines()) <= 110

@@ -1,6 +1,6 @@
 """The floor of sound classification: logistic regression on the mean and deviation of each log-mel band, five folds.
 
-    python benchmarks/esc10_floor.py prepared/esc10
+python benchmarks/esc10_floor.py prepared/esc10
 """
 
 import sys

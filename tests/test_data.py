@@ -1,4 +1,5 @@
 import av
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -29,14 +30,16 @@ def test_a_track_has_one_number_everywhere(rows):
 
 
 def test_a_repeated_clip_has_its_own_crops_and_one_sound(rows, extractor):
-    batch = collate_clips(rows[:2])
-    batch["frames"] = [frames // 4 + 192 * place for place, frames in enumerate(batch["frames"])]  # dark, and light
+    torch.manual_seed(0)
+    ramp = np.tile(np.arange(32, dtype=np.uint8)[:, None], (32, 1, 3))
+    pictures = {"frame_shape": [32, 32], "frames": [ramp.tobytes()] * 2}
+    dark, bright = rows[0] | pictures, rows[1] | pictures | {"frames": [(ramp + 200).tobytes()] * 2}
+    batch = collate_clips([dark, bright])
     stacks = StackMaker(extractor, augment=True, repeats=3)(batch)
-    once = StackMaker(extractor)(batch)
-    assert stacks["pixel_values"].shape == stacks["audio_values"].shape == (6, 2, 3, 32, 32)
-    torch.testing.assert_close(stacks["audio_values"], once["audio_values"].repeat_interleave(3, 0))
-    assert not torch.equal(stacks["pixel_values"][0], stacks["pixel_values"][1])
-    assert (stacks["pixel_values"].flatten(1).mean(1) > 0).tolist() == [False] * 3 + [True] * 3
+    once = StackMaker(extractor)(batch)["audio_values"]
+    torch.testing.assert_close(stacks["audio_values"], once.repeat_interleave(3, 0))
+    assert (stacks["pixel_values"].mean((1, 2, 3, 4)) > 0).tolist() == [False] * 3 + [True] * 3
+    assert len({tuple(sample.flatten().tolist()) for sample in stacks["pixel_values"]}) == 6
 
 
 def test_the_three_channels_of_a_spectrogram_are_stored_once(rows, extractor):
@@ -90,3 +93,12 @@ def test_datasets_reads_the_shards_too(clip_files, sampling, tmp_path):
     for ours, theirs, passing in zip(clips, mapped, streamed, strict=True):
         assert ours == theirs == passing
     torch.testing.assert_close(collate_clips(list(mapped))["frames"], collate_clips(list(clips))["frames"])
+
+
+def test_a_folder_elsewhere_is_read_in_place(clip_files, sampling, tmp_path):
+    prepare(clip_files, tmp_path / "out", sampling, progress=False)
+    fsspec.filesystem("memory").put(str(tmp_path / "out"), "/elsewhere", recursive=True)
+    there, here = load_prepared("memory://elsewhere"), load_prepared(tmp_path / "out")
+    assert list(there) == list(here)
+    with pytest.raises(SourceError, match="memory://nowhere holds no prepared clips"):
+        load_prepared("memory://nowhere")

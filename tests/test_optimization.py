@@ -33,3 +33,12 @@ def test_it_is_the_papers_adamw(tmp_path):
     assert isinstance(optimizer, torch.optim.AdamW)
     assert optimizer.defaults["betas"] == (0.9, 0.95)
     assert optimizer.defaults["fused"]
+
+
+def test_a_warm_up_that_never_ends_is_told(tmp_path, caplog):
+    settings = make_settings(tmp_path, warmup_epochs=2.0)
+    optimizer = make_optimizer(make_model(), settings)
+    make_schedule(optimizer, settings, steps_per_epoch=5, steps=11)
+    assert not caplog.text
+    make_schedule(optimizer, settings, steps_per_epoch=5, steps=10)
+    assert "a warm-up of 10 steps leaves none of 10" in caplog.text

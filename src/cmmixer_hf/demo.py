@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
 from tqdm.auto import tqdm
 
 from .atomic import atomic_file
@@ -28,6 +27,7 @@ from .modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from .prepare import Prepared, find_media, prepare
 from .processing_cmmixer import clip_sampling
 from .report import Panel, Query, Report, Track, write_report
+from .shards import PreparedClips
 from .training import TrainingSettings, train
 from .visualization import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from .yardstick import write_library
@@ -121,7 +121,7 @@ def model_config() -> CMMixerConfig:
     )
 
 
-def _clips(settings: DemoSettings, extractor: CMMixerFeatureExtractor) -> tuple[Dataset, Dataset, Prepared]:
+def _clips(settings: DemoSettings, extractor: CMMixerFeatureExtractor) -> tuple[PreparedClips, PreparedClips, Prepared]:
     """Stages 1 and 2: files, prepared, as a training and a held-out set that share no file."""
     print("1/6 clips")
     output = Path(settings.output)
@@ -153,7 +153,7 @@ def _hold_out(paths: Sequence[str], seed: int) -> set[str]:
 
 
 def _train(
-    settings: DemoSettings, clips: Dataset, extractor: CMMixerFeatureExtractor
+    settings: DemoSettings, clips: PreparedClips, extractor: CMMixerFeatureExtractor
 ) -> tuple[CMMixerForRetrieval, dict[str, list[dict[str, float]]]]:
     """Stages 3 and 4: masked pre-training, then two towers from its encoder."""
     output = Path(settings.output)
@@ -170,12 +170,13 @@ def _train(
 
 
 def _stage(
-    settings: DemoSettings, clips: Dataset, samples: int, learning_rate: float, output: Path
+    settings: DemoSettings, clips: PreparedClips, samples: int, learning_rate: float, output: Path
 ) -> TrainingSettings:
     epochs = math.ceil(samples / len(clips))
     return TrainingSettings(
         output_dir=str(output),
         resume=False,
+        save_steps=0,
         epochs=epochs,
         warmup_epochs=0.1 * epochs,
         batch_size=BATCH_SIZE,
@@ -186,7 +187,7 @@ def _stage(
     )
 
 
-def _index(clips: Dataset, embeddings: ClipEmbeddings, output: Path, *, identity: str) -> RetrievalIndex:
+def _index(clips: PreparedClips, embeddings: ClipEmbeddings, output: Path, *, identity: str) -> RetrievalIndex:
     """Stage 5: the held-out soundtracks, saved and read back as `cmmixer search` does."""
     items = [
         {"title": Path(path).stem, "path": path, "start": 0.0, "end": duration}
@@ -197,7 +198,9 @@ def _index(clips: Dataset, embeddings: ClipEmbeddings, output: Path, *, identity
     return RetrievalIndex.load(output / "index")
 
 
-def _queries(settings: DemoSettings, clips: Dataset, embeddings: ClipEmbeddings, index: RetrievalIndex) -> list[Query]:
+def _queries(
+    settings: DemoSettings, clips: PreparedClips, embeddings: ClipEmbeddings, index: RetrievalIndex
+) -> list[Query]:
     """The first held-out clips, not the best ones, each with its five best tracks and its own one."""
     places = ranks(segment_similarity(embeddings.video, embeddings.audio))
     queries = []
@@ -225,7 +228,7 @@ def _sound(path: str) -> bytes:
         return target.read_bytes()
 
 
-def _panels(output: Path, clips: Dataset, extractor: CMMixerFeatureExtractor) -> list[Panel]:
+def _panels(output: Path, clips: PreparedClips, extractor: CMMixerFeatureExtractor) -> list[Panel]:
     """The three mixtures of one clip (Fig. 2), and reconstructions of two (Figs. 7 and 8)."""
     model = CMMixerForPreTraining.from_pretrained(output / "pretrained").eval()
     stacks = StackMaker(extractor)(collate_clips([clips[number] for number in range(2)]))
@@ -273,7 +276,7 @@ def _table(rows: list[dict[str, str | float]]) -> str:
     )
 
 
-def _notes(settings: DemoSettings, training: Dataset, held_out: Dataset, prepared: Prepared) -> list[str]:
+def _notes(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips, prepared: Prepared) -> list[str]:
     """What the numbers can and cannot show."""
     notes = []
     if len(held_out) < FEW_CLIPS:
@@ -293,7 +296,7 @@ def _notes(settings: DemoSettings, training: Dataset, held_out: Dataset, prepare
     return notes
 
 
-def _lead(settings: DemoSettings, training: Dataset, held_out: Dataset) -> str:
+def _lead(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips) -> str:
     origin = "made from a seed" if settings.videos is None else f"from {settings.videos}"
     return (
         f"A small CMMixer was pre-trained on {len(training)} clips {origin}, fine-tuned for retrieval on the same, and "
@@ -301,7 +304,7 @@ def _lead(settings: DemoSettings, training: Dataset, held_out: Dataset) -> str:
     )
 
 
-def _facts(settings: DemoSettings, training: Dataset, held_out: Dataset, seconds: float) -> dict[str, str]:
+def _facts(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips, seconds: float) -> dict[str, str]:
     packages = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
     return {
         "clips to train on": str(len(training)),

@@ -1,5 +1,7 @@
 """The paper's optimiser and schedule (§4.3): AdamW, linear warm-up, cosine to a minimum."""
 
+import logging
+
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel, get_cosine_with_min_lr_schedule_with_warmup
@@ -8,6 +10,7 @@ from .layer_decay import layer_decay_groups
 from .settings import TrainingSettings
 
 BETAS = (0.9, 0.95)
+logger = logging.getLogger(__name__)
 
 
 def make_optimizer(model: PreTrainedModel, settings: TrainingSettings) -> torch.optim.AdamW:
@@ -22,9 +25,14 @@ def make_schedule(
     optimizer: torch.optim.Optimizer, settings: TrainingSettings, *, steps_per_epoch: int, steps: int
 ) -> LambdaLR:
     """The learning rate over `steps`; every group keeps its share of it, at the minimum too."""
+    warmup = round(settings.warmup_epochs * steps_per_epoch)
+    if warmup >= steps:
+        logger.warning(
+            "a warm-up of %d steps leaves none of %d at the full learning rate: set warmup_epochs", warmup, steps
+        )
     return get_cosine_with_min_lr_schedule_with_warmup(
         optimizer,
-        num_warmup_steps=round(settings.warmup_epochs * steps_per_epoch),
+        num_warmup_steps=warmup,
         num_training_steps=steps,
         min_lr=settings.min_learning_rate,
     )

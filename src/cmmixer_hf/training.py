@@ -5,6 +5,7 @@ is random in a batch depends on the seed and the batch's number in the run alone
 equals one that was not, and processes that share the batches equal one process that accumulates them.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -39,6 +40,7 @@ __all__ = ["TrainingDivergedError", "TrainingSettings", "TrainingStoppedError", 
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, float]]
 TRACKER_PROJECT = "cmmixer_hf"
+logger = logging.getLogger(__name__)
 
 
 def train(
@@ -112,24 +114,19 @@ class _Run:
         if settings.activation_checkpointing:
             model.activation_checkpointing_enable()
         self.model, self.optimizer = self.accelerator.prepare(model.train(), make_optimizer(model, settings))
-        per_epoch = self.order.steps_per_epoch
-        self.schedule = make_schedule(self.optimizer, settings, steps_per_epoch=per_epoch, steps=self.steps)
-        hidden = not (progress and self.accelerator.is_main_process)
-        self.log = TrainingLog(
-            self.accelerator,
-            self.folder,
-            settings,
-            steps_per_epoch=per_epoch,
-            samples_per_step=self.order.clips_per_batch * settings.repeats * self.order.batches_per_step,
-            bar=tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden),
+        self.schedule = make_schedule(
+            self.optimizer, settings, steps_per_epoch=self.order.steps_per_epoch, steps=self.steps
         )
+        hidden = not (progress and self.accelerator.is_main_process)
+        bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden)
+        self.log = TrainingLog(self.accelerator, self.folder, settings, order=self.order, bar=bar)
         others = {"schedule": self.schedule, "log": self.log}
         same = identity(settings, self.order)
         self.state = RunState(self.accelerator, self.model, self.optimizer, others=others, identity=same)
         self.gradient_norm = torch.zeros(())
         self.resumed_at = 0
         self._at_exit = ExitStack()
-        self._at_exit.callback(self.log.bar.close)
+        self._at_exit.callback(bar.close)
 
     def __enter__(self) -> "_Run":
         device = self.accelerator.device
@@ -146,6 +143,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
         if self.state.restore(self.checkpoints):
             self.resumed_at = self.log.step
+            logger.info("going on from step %d", self.log.step)
         if self.accelerator.is_main_process:
             self.folder.begin(self.settings, self.log.history, processes=self.accelerator.num_processes)
         self.start_trackers()
@@ -202,6 +200,7 @@ class _Run:
             self.save()
             self.draw_curves()
         if signal_number:
+            logger.warning("stopped at step %d, with a checkpoint in %s", self.log.step, self.checkpoints.folder)
             raise TrainingStoppedError(signal_number)
 
     def finish_epoch(self, epoch: int) -> None:
@@ -216,16 +215,18 @@ class _Run:
 
     def draw(self, model: Any, name: str) -> None:
         """How the model takes the first clip apart, with the same mixture and hidden patches every time."""
+        stacks = StackMaker(self.extractor)(collate_clips([self.clips[0]]))
+        torch.manual_seed(self.settings.seed)
+        pictures = draw_separation(model.eval(), **stacks, extractor=self.extractor)
         if self.accelerator.is_main_process:
-            stacks = StackMaker(self.extractor)(collate_clips([self.clips[0]]))
-            torch.manual_seed(self.settings.seed)
-            pictures = draw_separation(model.eval(), **stacks, extractor=self.extractor)
             self.folder.save_picture(name, sheet(list(vars(pictures).values())))
 
     def agree_to_stop(self, stop: StopSignals) -> int:
         """The signal to stop for, or 0; several processes, of which not all may have got it, agree when they log."""
-        if self.accelerator.num_processes == 1 or self.log.step % self.settings.logging_steps:
-            return stop.received if self.accelerator.num_processes == 1 else 0
+        if self.accelerator.num_processes == 1:
+            return stop.received
+        if self.log.step % self.settings.logging_steps:
+            return 0
         received = torch.tensor([stop.received], device=self.accelerator.device)
         return int(self.accelerator.gather(received).max())
 
@@ -280,9 +281,11 @@ def _no_other_bars() -> Iterator[None]:
     """Saving a model would draw a bar through ours."""
     shown = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
-    yield
-    if shown:
-        hf_logging.enable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            hf_logging.enable_progress_bar()
 
 
 def _is_due(every: int, count: int) -> bool:

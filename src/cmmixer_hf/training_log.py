@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from .order import RunOrder
 from .run_folder import RunFolder
 from .settings import TrainingSettings
 
@@ -35,7 +36,7 @@ class TrainingLog:
         accelerator: for means over all processes, and for its trackers.
         folder: where the metrics go.
         settings: how often, and what counts as diverged.
-        steps_per_epoch, samples_per_step: over all processes.
+        order: says what an epoch and a step are.
         bar: shows the progress in steps.
     """
 
@@ -45,15 +46,14 @@ class TrainingLog:
         folder: RunFolder,
         settings: TrainingSettings,
         *,
-        steps_per_epoch: int,
-        samples_per_step: int,
+        order: RunOrder,
         bar: tqdm,
     ):
         self.accelerator = accelerator
         self.folder = folder
         self.settings = settings
-        self.steps_per_epoch = steps_per_epoch
-        self.samples_per_step = samples_per_step
+        self.steps_per_epoch = order.steps_per_epoch
+        self.samples_per_step = order.clips_per_batch * settings.repeats * order.batches_per_step
         self.bar = bar
         self.history: list[dict[str, float]] = []
         self.step = 0
@@ -119,11 +119,12 @@ class TrainingLog:
 
     def write(self, values: Mapping[str, float]) -> None:
         """An entry for where the run stands, to everything that keeps or shows it."""
-        entry = {"step": self.step, "epoch": self.step / self.steps_per_epoch, **values}
+        numbers = {"epoch": self.step / self.steps_per_epoch, **values}
+        entry = {"step": self.step, **numbers}
         self.history.append(entry)
         if self.accelerator.is_main_process:
             self.folder.append(entry)
-        self.accelerator.log(dict(values), step=self.step)
+        self.accelerator.log(numbers, step=self.step)
         shown = {name: f"{entry[name]:.3g}" for name in (*LOSSES, "samples_per_second", "memory_gb") if name in entry}
         if entry.get("waiting", 0) > 0.1:
             shown["waiting for clips"] = f"{entry['waiting']:.0%}"

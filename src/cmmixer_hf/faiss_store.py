@@ -31,7 +31,7 @@ ROWS_PER_PART = 4096
 BLOCKS, BLOCK_BYTES = 16, 1 << 16
 INDEX_TYPES = ("flat", "ivf", "hnsw")
 # FAISS wants so many vectors for each list of an inverted file; searched are a share of the lists, but not too few.
-VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 32, 32
+VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 16, 64
 NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 80, 256  # of the HNSW graph
 TRAINING_VECTORS_PER_LIST = 64
 

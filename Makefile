@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 
-.PHONY: demo test slow upstream check format
+.PHONY: demo test slow upstream check format oldest newest wheel
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,3 +35,23 @@ check: $(VENV)/ready  ## format, lint, types, import directions
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# What the dependencies are used for most, in a minute or two.
+QUICK := $(addprefix tests/test_,auto_classes.py cli.py doctor.py evaluation.py feature_extraction_cmmixer.py hub.py \
+	index.py media.py model_card.py modeling_cmmixer.py prepare.py processing_cmmixer.py training.py)
+
+oldest:  ## a quick part of the tests on the oldest versions that setup.cfg allows
+	$(PYTHON) -m venv .venv-oldest
+	sed -nE 's/^ +([a-z0-9-]+)(\[[a-z]+\])?>=/\1==/p' setup.cfg > .venv-oldest/constraints.txt
+	.venv-oldest/bin/pip install --quiet -c .venv-oldest/constraints.txt -e ".[demo]" pytest
+	.venv-oldest/bin/python -m pytest -m "not slow" $(QUICK)
+
+newest:  ## the same on the newest versions that there are
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/pip install --quiet --upgrade -e ".[demo]" pytest
+	.venv-newest/bin/python -m pytest -m "not slow" $(QUICK)
+
+wheel: $(VENV)/ready  ## dist/: what is released
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m pytest -m "" tests/test_release.py

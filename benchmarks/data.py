@@ -39,6 +39,7 @@ class DataSettings:
     """Measure decoding, mels and loading."""
 
     clips: str | None = field(default=None, metadata={"help": "folder of media files; by default some are written"})
+    seconds: int = field(default=30, metadata={"help": "length of the clips that are written"})
     samples_per_second: float = field(
         default=743.0,
         metadata={"help": "clips that a GPU trains on; by default an estimate from FLOPs for Solo on an H200"},
@@ -207,7 +208,7 @@ def usable(files: list[Path]) -> list[Path]:
     return good
 
 
-def write_clips(folder: Path, *, count: int = 4, seconds: int = 10) -> None:
+def write_clips(folder: Path, seconds: int, *, count: int = 3) -> None:
     """Clips of 640 × 360 at 25 frames a second: a texture that moves under noise, and a rising tone in noise."""
     instants = np.arange(44100 * seconds) / 44100
     for number in range(count):
@@ -232,7 +233,7 @@ def report(settings: DataSettings) -> str:
         folder, shards = Path(work, "clips"), Path(work, "shards")
         folder.mkdir()
         if settings.clips is None:
-            write_clips(folder)
+            write_clips(folder, settings.seconds)
         files = usable(find_media(settings.clips or folder))
         prepare(files, shards, SAMPLING, num_workers=1, progress=False)
         rows = [*decoding_rows(files), *mel_rows(files, extractor), *loading_rows(shards, extractor)]

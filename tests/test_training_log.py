@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from accelerate import Accelerator
-from training_runs import make_settings
+from training_runs import make_settings, untimed
 
 from cmmixer_hf.order import RunOrder
 from cmmixer_hf.run_folder import RunFolder

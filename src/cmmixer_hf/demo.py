@@ -25,9 +25,9 @@ from .media import probe, read_windows, write_clip
 from .metrics import ranks, segment_similarity
 from .modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from .prepare import Prepared, find_media, prepare
+from .prepared_clips import PreparedClips
 from .processing_cmmixer import clip_sampling
 from .report import Panel, Query, Report, Track, write_report
-from .shards import PreparedClips
 from .training import TrainingSettings, train
 from .visualization import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from .yardstick import write_library

@@ -1,4 +1,8 @@
-"""A saved model and prepared clips → scores in a JSON file (`cmmixer evaluate`), in one process or in many."""
+"""A saved model and prepared clips → scores in a JSON file (`cmmixer evaluate`), in one process or in many.
+
+cmmixer evaluate SHARDS --model MODEL
+torchrun --nproc_per_node 8 -m cmmixer_hf.cli evaluate SHARDS --model MODEL
+"""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -94,7 +98,7 @@ def load_for_evaluation(model: str) -> Evaluated:
     try:
         architecture = (AutoConfig.from_pretrained(model).architectures or ["no architecture"])[0]
         if architecture not in classes:
-            raise SourceError(f"{model} is a {architecture}; fine-tune it first, what can be scored is {set(classes)}")
+            raise SourceError(f"{model} is a {architecture}; fine-tune it first: scored are {', '.join(classes)}")
         return classes[architecture].from_pretrained(model, use_safetensors=True)
     except OSError as error:
         raise SourceError(f"{model} is neither a model's folder nor a Hub name that can be reached: {error}") from error

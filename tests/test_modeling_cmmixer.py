@@ -284,7 +284,7 @@ def test_both_towers_come_from_one_checkpoint(tmp_path):
     for tower in (model.video_model, model.audio_model):
         torch.testing.assert_close(tower.state_dict(), pretrained.cmmixer.state_dict(), rtol=0, atol=0)
     assert model.video_model.cls_token is not model.audio_model.cls_token
-    assert model.log_temperature.exp().item() == pytest.approx(0.1)
+    assert model.config.temperature == 0.1
     stack = stacks()["pixel_values"]
     same = model(pixel_values=stack, audio_values=stack)
     assert torch.equal(same.video_segment_embeds, same.audio_segment_embeds)
@@ -324,10 +324,15 @@ def test_shared_tracks_and_the_direction_change_the_loss():
 
 
 @pytest.mark.parametrize("learnable", [False, True])
-def test_the_temperature_learns_only_where_asked(learnable):
-    model = build("retrieval", learnable_temperature=learnable)
+def test_the_temperature_learns_only_where_asked_and_after_loading_too(learnable, tmp_path):
+    build("retrieval", learnable_temperature=learnable, temperature=0.1).save_pretrained(tmp_path)
+    model = CMMixerForRetrieval.from_pretrained(tmp_path)
     model(**stacks()).loss.backward()
-    assert (model.log_temperature.grad is not None) == learnable
+    gradients = {name: value.grad for name, value in model.named_parameters() if "temperature" in name}
+    assert all(gradient is not None for gradient in gradients.values())
+    assert len(gradients) == learnable
+    if learnable:
+        assert model.log_temperature.exp().item() == pytest.approx(0.1)
 
 
 def test_retrieval_without_loss_takes_unequal_numbers_of_videos_and_tracks():

@@ -65,7 +65,7 @@ class CMMixerPreTrainedModel(SafePreTrainedModel):
             init.normal_(module.cls_token, std=self.config.initializer_range)
         elif isinstance(module, CMMixerDecoder):
             init.normal_(module.mask_token, std=self.config.initializer_range)
-        elif isinstance(module, CMMixerForRetrieval):
+        elif isinstance(module, CMMixerForRetrieval) and self.config.learnable_temperature:
             init.constant_(module.log_temperature, torch.tensor(self.config.temperature).log().item())
 
 
@@ -277,7 +277,8 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             raise ValueError(f"Eq. 2 needs segments, which frame_layout={config.frame_layout!r} does not have")
         self.video_model = CMMixerModel(config)
         self.audio_model = CMMixerModel(config)
-        self.log_temperature = nn.Parameter(torch.zeros(()), requires_grad=config.learnable_temperature)
+        if config.learnable_temperature:
+            self.log_temperature = nn.Parameter(torch.zeros(()))
         self.post_init()
 
     @classmethod
@@ -337,7 +338,9 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         video = self._embed(self.get_video_features, pixel_values, **kwargs)
         audio = self._embed(self.get_audio_features, audio_values, **kwargs)
         segments = video["segment_embeds"], audio["segment_embeds"]
-        temperature = at_least_float32(self.log_temperature).exp()
+        temperature: Tensor | float = self.config.temperature
+        if self.config.learnable_temperature:
+            temperature = at_least_float32(self.log_temperature).exp()
         logits = segment_similarity(*segments) / temperature
         loss = None
         if return_loss:

@@ -1,6 +1,7 @@
 """The training benchmark runs, counts what is known, and the table in its README is what it renders."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path

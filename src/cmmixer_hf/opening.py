@@ -69,7 +69,11 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 def _check_file(path: Path) -> str:
-    """Absolute name of a regular, non-empty local file: opening a pipe or a device would block for ever."""
+    """Absolute name of a regular, non-empty local file: opening a pipe or a device would block for ever.
+
+    Addresses are always refused. Who gives a path to a search service could otherwise make it call hosts of his choice;
+    and seeking over a network is slow, breaks half-way, and is done better by what downloads whole files.
+    """
     name = os.fspath(path)
     if "://" in name:
         raise MediaError(name, "is an address, not a file", "download it first")

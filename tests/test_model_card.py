@@ -15,7 +15,9 @@ from cmmixer_hf.model_card import KINDS, model_card, write_model_card
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 RENDER = runpy.run_path(str(CARDS / "render.py"))
-CLASSES = [name for name in cmmixer_hf.__all__ if "For" in name or name.endswith("Model")]
+CLASSES = [
+    name for name in cmmixer_hf.__all__ if name.startswith("CMMixer") and ("For" in name or name.endswith("Model"))
+]
 
 
 @pytest.fixture

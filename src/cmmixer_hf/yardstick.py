@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
+from .data import SCHEMA
 from .media import Sampling, read_clip, segment_midpoints, write_clip
 from .rendering import render_frames, render_sound
 from .scenes import IDENTITIES, Floats, Scene, floats, make_scene
@@ -152,20 +153,15 @@ def _from_onset(waveform: Floats) -> Floats:
 
 
 def _row(world: World, index: int, frames: np.ndarray) -> dict[str, Any]:
-    return {
+    return dict.fromkeys(SCHEMA.names) | {
         "clip_id": f"{world.seed}-{index:05d}",
         "path": f"yardstick://{world.seed}/{index}",
         "track_id": f"{world.seed}-{index // world.videos_per_track:05d}",
-        "labels": None,
-        "split": None,
-        "fold": None,
         "duration": world.duration,
         "num_segments": len(frames),
         "frames": [frame.tobytes() for frame in frames],
         "frame_shape": list(frames.shape[1:3]),
         "frame_codec": "raw",
-        "waveforms": None,
-        "error": None,
     }
 
 

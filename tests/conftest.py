@@ -1,5 +1,6 @@
 """Small clips and models that several tests share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,7 @@ SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 def _one_thread() -> None:
     """Sums in one order on every machine, and in the processes that tests start; quicker too on such small tensors."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from .modeling_cbmvr import CBMVRForRetrieval
 from .modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from .modeling_cmmvr import CMMVRForRetrieval
 from .modeling_cvmvae import CVMVAEForRetrieval
-from .modeling_mvpt import MVPtForRetrieval
+from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
 from .outputs import CMMixerForPreTrainingOutput
 
 PRETRAINING_SHARE = 0.5  # of a budget
@@ -124,6 +124,7 @@ class Arm:
         retrieve: makes the retriever from the sizes and the pre-trained model.
         share: of the budget that pre-training gets; the rest, and no more, is fine-tuning's.
         finetune: whether the retriever is trained at all.
+        finetuning: settings of that training which differ from the other arms'.
         extractor: makes the stacks.
         pretrained_as: the arm whose pre-training this one shares, where that is not its own.
     """
@@ -133,6 +134,7 @@ class Arm:
     retrieve: Callable[[Sizes, Any], PreTrainedModel]
     share: float = PRETRAINING_SHARE
     finetune: bool = True
+    finetuning: Mapping[str, Any] = field(default_factory=dict)
     extractor: Callable[[Sizes], CMMixerFeatureExtractor] = Sizes.extractor
     pretrained_as: str | None = None
 
@@ -170,16 +172,29 @@ def _joint(name: str) -> str:
     return name.replace(".audio.", ".joint.").replace(".video.", ".joint.")
 
 
-def _baseline(about: str, model_class: type[BaselineForRetrieval], **settings) -> Arm:
+def _baseline(
+    about: str, model_class: type[BaselineForRetrieval], settings: Callable[[Sizes], dict[str, Any]] = lambda _: {}
+) -> Arm:
     """A baseline of Table 2 on the frozen features of the encoder that Solo + CutMix pre-trained."""
 
     def retrieve(sizes: Sizes, pretrained: CMMixerForPreTraining) -> BaselineForRetrieval:
         features = FrozenFeatures.from_encoder(pretrained.cmmixer)
-        return model_class.from_features(features, features, **settings)
+        return model_class.from_features(features, features, **settings(sizes))
 
     return Arm(about, ARMS["solo-cutmix"].pretrain, retrieve, pretrained_as="solo-cutmix")
 
 
+def _temperature(sizes: Sizes) -> dict[str, Any]:
+    return {"temperature": sizes.temperature}
+
+
+def _mvpt_on_statistics(sizes: Sizes, pretrained: None) -> MVPtForRetrieval:
+    """Colours and mel statistics of each segment: features that cost next to nothing, and know nothing of shapes."""
+    features: dict[str, Any] = {f"{name}_features": {"source": source} for name, source in STATISTICS.items()}
+    return MVPtForRetrieval(MVPtConfig(**features, **_temperature(sizes)))
+
+
+STATISTICS = {"video": "colour_statistics", "audio": "mel_statistics"}
 MIXER_NAMES = {"cutmix": "CutMix", "pixel": "Pixel Mixup", "mixup": "Mixup"}
 ARMS: dict[str, Arm] = {
     "random": Arm("random weights", None, _towers, share=0.0, finetune=False),
@@ -195,5 +210,6 @@ ARMS |= {
     "cbmvr": _baseline("CBMVR", CBMVRForRetrieval),
     "cmmvr": _baseline("CMMVR", CMMVRForRetrieval),
     "cvmvae": _baseline("CVMVAE", CVMVAEForRetrieval),
-    "mvpt": _baseline("MVPt", MVPtForRetrieval),
+    "mvpt": _baseline("MVPt", MVPtForRetrieval, _temperature),
+    "mvpt-statistics": Arm("MVPt on hand-made features", None, _mvpt_on_statistics, share=0.0),
 }

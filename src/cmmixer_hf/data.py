@@ -127,6 +127,7 @@ class StackMaker:
         augment: crop and flip the frames at random (§4.3); sound is never augmented.
         keep_spectrograms: make each clip's only once: on a CPU they cost as much as a training step of a small model.
             It takes K · height · width · 4 bytes a clip.
+        kept: where they are kept, by clip; runs on the same clips with the same extractor may share one.
         repeats: samples that each clip becomes, next to one another, each with its own crop and flip (§4.3, repeated
             sampling).
     """
@@ -137,13 +138,14 @@ class StackMaker:
         *,
         augment: bool = False,
         keep_spectrograms: bool = False,
+        kept: dict[str, Tensor] | None = None,
         repeats: int = 1,
     ):
         self.extractor = extractor
         self.augment = augment
         self.keep_spectrograms = keep_spectrograms
         self.repeats = repeats
-        self._kept: dict[str, Tensor] = {}
+        self._kept = {} if kept is None else kept
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has."""

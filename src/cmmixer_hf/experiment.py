@@ -6,9 +6,9 @@ and dealt out over processes.
 
 import itertools
 import json
-import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -30,7 +30,10 @@ from .training import TrainingSettings, train
 from .twins import TWINS
 from .yardstick import World, make_row, twin_rows
 
+Memory = dict[Any, dict[str, torch.Tensor]]  # spectrograms of a world's clips, which its cells share
 HELD_OUT_SEED = 1_000_000  # far from every training world
+# Of every run: no checkpoints in between, since a cell takes minutes, and no limit that only some arms would meet.
+SHARED = {"resume": False, "keep_spectrograms": True, "logging_steps": 50, "save_steps": 0, "divergence_factor": 0}
 
 
 @dataclass
@@ -45,6 +48,7 @@ class ExperimentSettings:
     pool: int = field(default=500, metadata={"help": "held-out clips"})
     difficulty: float = field(default=0.5, metadata={"help": "of the world, from 0 to 1"})
     batch_size: int = field(default=64, metadata={"help": "clips a step"})
+    max_epochs: float = field(default=100.0, metadata={"help": "of a run, for arms whose steps cost next to nothing"})
     pretraining_rate: float = field(default=1e-3, metadata={"help": "learning rate of pre-training"})
     finetuning_rate: float = field(default=1e-3, metadata={"help": "learning rate of fine-tuning"})
     shard: str = field(default="0/1", metadata={"help": "i/n: run every n-th cell from the i-th on"})
@@ -70,10 +74,11 @@ def run_experiment(settings: ExperimentSettings, sizes: Sizes | None = None) -> 
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     part, parts = map(int, settings.shard.split("/"))
+    memory: Memory = {}
     for cell in itertools.islice(cells(settings), part, None, parts):
         path = output / f"{cell.name}.json"
         if not path.exists():
-            result = run_cell(cell, settings, sizes or Sizes())
+            result = run_cell(cell, settings, sizes or Sizes(), memory)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
             print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
@@ -94,32 +99,16 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*-seed*.json"))]
 
 
-def run_cell(cell: Cell, settings: ExperimentSettings, sizes: Sizes) -> dict[str, Any]:
+def run_cell(cell: Cell, settings: ExperimentSettings, sizes: Sizes, memory: Memory) -> dict[str, Any]:
     """Train one arm within its budget and score it on clips it never saw."""
-    started, arm = time.perf_counter(), ARMS[cell.arm]
-    set_seed(cell.seed)
-    work = Path(settings.output) / "work"
-    world = World(seed=cell.seed, sampling=sizes.sampling, difficulty=settings.difficulty)
-    clips = _make_clips(world, cell.pairs, work)
-    extractor = arm.extractor(sizes)
-    spent = {"pretraining": 0.0, "finetuning": 0.0}
-    pretrained = None
-    if arm.pretrain is not None:
-        pretrained, spent["pretraining"] = _pretrain(arm.pretrain, cell, settings, sizes, clips)
-    retriever: Any = arm.retrieve(sizes, pretrained)
-    if arm.finetune:
-        budget = (1 - arm.share) * cell.budget
-        rate = settings.finetuning_rate
-        run = _settings(settings, work / cell.name, seed=cell.seed, rate=rate)
-        spent["finetuning"] = _train_for(retriever, clips, extractor, run, budget=budget)
-    held_out = World(seed=HELD_OUT_SEED + cell.seed, sampling=sizes.sampling, difficulty=settings.difficulty)
-    embeddings = embed_clips(retriever, _make_clips(held_out, settings.pool, work), extractor, progress=False)
+    started = time.perf_counter()
+    run = _CellRun(cell, settings, sizes, memory)
+    retriever, spent = run.train()
     return asdict(cell) | {
-        "about": arm.about,
+        "about": run.arm.about,
         "tflop": spent,
         "pool": settings.pool,
-        "scores": evaluate_retrieval(embeddings),
-        "twins": _score_twins(retriever, held_out, embeddings, extractor),
+        **run.score(retriever),
         "settings": asdict(settings) | {"sizes": asdict(sizes)},
         "seconds": round(time.perf_counter() - started, 1),
         "made_by": _made_by(),
@@ -135,62 +124,74 @@ def count_flops(model: PreTrainedModel, clips: Dataset, extractor: CMMixerFeatur
     return counter.get_total_flops() / 2
 
 
-def _train_for(
-    model: PreTrainedModel,
-    clips: Dataset,
-    extractor: CMMixerFeatureExtractor,
-    run: TrainingSettings,
-    *,
-    budget: float,
-) -> float:
-    """Train for so many TFLOP, in whole steps; returns the TFLOP spent."""
-    step = 1e-12 * run.batch_size * count_flops(model, clips, extractor)
-    run.max_steps = max(1, int(budget / step))
-    run.warmup_epochs = 0.1 * run.max_steps * run.batch_size / len(clips)
-    train(model, clips, extractor, run, progress=False)
-    shutil.rmtree(run.output_dir)
-    return step * run.max_steps
+class _CellRun:
+    """The clips of a cell, and the steps from an arm to its scores."""
 
+    def __init__(self, cell: Cell, settings: ExperimentSettings, sizes: Sizes, memory: Memory):
+        set_seed(cell.seed)
+        self.cell, self.settings, self.sizes, self.arm = cell, settings, sizes, ARMS[cell.arm]
+        self.work = Path(settings.output) / "work"
+        self.clips = self.make_clips(self.world(cell.seed), cell.pairs)
+        self.extractor = self.arm.extractor(sizes)
+        self.spectrograms = memory.setdefault((type(self.extractor), cell.seed), {})
 
-def _pretrain(
-    make: Callable[[Sizes], PreTrainedModel], cell: Cell, settings: ExperimentSettings, sizes: Sizes, clips: Dataset
-) -> tuple[PreTrainedModel, float]:
-    """The pre-trained model of a cell and the TFLOP it took; arms that share one pre-train it once."""
-    arm, work = ARMS[cell.arm], Path(settings.output) / "work"
-    source = Cell(arm.pretrained_as or cell.arm, cell.budget, cell.pairs, cell.seed)
-    folder = work / f"pretrained-{source.name}"
-    model = make(sizes)
-    if not folder.exists():
-        run = _settings(settings, work / f"{cell.name}-pretraining", seed=cell.seed, rate=settings.pretraining_rate)
-        spent = _train_for(model, clips, arm.extractor(sizes), run, budget=arm.share * cell.budget)
-        with atomic_directory(folder) as partial:
-            model.save_pretrained(partial)
-            (partial / "tflop.json").write_text(json.dumps(spent))
-    return type(model).from_pretrained(folder), json.loads((folder / "tflop.json").read_text())
+    def world(self, seed: int) -> World:
+        """The world of a seed."""
+        return World(seed=seed, sampling=self.sizes.sampling, difficulty=self.settings.difficulty)
 
+    def make_clips(self, world: World, count: int) -> Dataset:
+        """Its first clips, made once."""
+        folder = self.work / f"world-{world.seed}-{count}"
+        if not folder.exists():
+            rows = Dataset.from_list([make_row(world, index) for index in range(count)])
+            with atomic_directory(folder) as partial:
+                rows.save_to_disk(partial)
+        return load_from_disk(str(folder))
 
-def _settings(settings: ExperimentSettings, folder: Path, *, seed: int, rate: float) -> TrainingSettings:
-    return TrainingSettings(
-        output_dir=str(folder),
-        resume=False,
-        seed=seed,
-        batch_size=settings.batch_size,
-        keep_spectrograms=True,
-        learning_rate=rate,
-        min_learning_rate=rate / 20,
-        logging_steps=50,
-        save_steps=0,
-        divergence_factor=0,
-    )
+    def train(self) -> tuple[Any, dict[str, float]]:
+        """The arm's retriever and the TFLOP that each stage took."""
+        spent, pretrained = {"pretraining": 0.0, "finetuning": 0.0}, None
+        if self.arm.pretrain is not None:
+            pretrained, spent["pretraining"] = self.pretrain(self.arm.pretrain)
+        retriever: Any = self.arm.retrieve(self.sizes, pretrained)
+        if self.arm.finetune:
+            budget, rate = (1 - self.arm.share) * self.cell.budget, self.settings.finetuning_rate
+            spent["finetuning"] = self.spend(budget, retriever, learning_rate=rate, **self.arm.finetuning)
+        return retriever, spent
 
+    def pretrain(self, make: Callable[[Sizes], PreTrainedModel]) -> tuple[PreTrainedModel, float]:
+        """The pre-trained model and the TFLOP it took; arms that share one pre-train it once."""
+        source = Cell(self.arm.pretrained_as or self.cell.arm, self.cell.budget, self.cell.pairs, self.cell.seed)
+        folder = self.work / f"pretrained-{source.name}"
+        model = make(self.sizes)
+        if not folder.exists():
+            budget = self.arm.share * self.cell.budget
+            spent = self.spend(budget, model, learning_rate=self.settings.pretraining_rate)
+            with atomic_directory(folder) as partial:
+                model.save_pretrained(partial)
+                (partial / "tflop.json").write_text(json.dumps(spent))
+        return type(model).from_pretrained(folder), json.loads((folder / "tflop.json").read_text())
 
-def _make_clips(world: World, count: int, work: Path) -> Dataset:
-    folder = work / f"world-{world.seed}-{count}"
-    if not folder.exists():
-        rows = Dataset.from_list([make_row(world, index) for index in range(count)])
-        with atomic_directory(folder) as partial:
-            rows.save_to_disk(partial)
-    return load_from_disk(str(folder))
+    def spend(self, budget: float, model: PreTrainedModel, *, learning_rate: float, **chosen: Any) -> float:
+        """Train for so many TFLOP, in whole steps; returns the TFLOP spent."""
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            shared = {"batch_size": self.settings.batch_size, "learning_rate": learning_rate}
+            run = TrainingSettings(output_dir=folder, seed=self.cell.seed, **(SHARED | shared | chosen))
+            run.min_learning_rate = run.learning_rate / 20
+            step = 1e-12 * run.batch_size * count_flops(model, self.clips, self.extractor)
+            most = int(self.settings.max_epochs * len(self.clips) / run.batch_size)
+            run.max_steps = max(1, min(most, int(budget / step)))
+            run.warmup_epochs = 0.1 * run.max_steps * run.batch_size / len(self.clips)
+            train(model, self.clips, self.extractor, run, spectrograms=self.spectrograms, progress=False)
+        return step * run.max_steps
+
+    def score(self, retriever: Any) -> dict[str, Any]:
+        """Retrieval in a pool of clips that no run has seen, and what was understood of them."""
+        world = self.world(HELD_OUT_SEED + self.cell.seed)
+        clips = self.make_clips(world, self.settings.pool)
+        embeddings = embed_clips(retriever, clips, self.extractor, progress=False)
+        twins = _score_twins(retriever, world, embeddings, self.extractor)
+        return {"scores": evaluate_retrieval(embeddings), "twins": twins}
 
 
 def _score_twins(

@@ -25,9 +25,17 @@ class ModelInputs:
             configuration.
         extractor: makes the stacks.
         settings: augmentation, and samples that each clip becomes.
+        spectrograms: where `keep_spectrograms` keeps them.
     """
 
-    def __init__(self, model: PreTrainedModel, extractor: CMMixerFeatureExtractor, settings: TrainingSettings):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        extractor: CMMixerFeatureExtractor,
+        settings: TrainingSettings,
+        *,
+        spectrograms: dict[str, Tensor] | None = None,
+    ):
         names = inspect.signature(model.forward).parameters
         self.columns = [column for name, column in COLUMNS.items() if name in names]
         labels = LabelNames.of(model.config) if "labels" in names else None
@@ -38,6 +46,7 @@ class ModelInputs:
             extractor,
             augment=settings.augment,
             keep_spectrograms=settings.keep_spectrograms,
+            kept=spectrograms,
             repeats=settings.repeats,
         )
 

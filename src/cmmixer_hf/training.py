@@ -50,6 +50,7 @@ def train(
     settings: TrainingSettings,
     *,
     evaluate: Evaluate | None = None,
+    spectrograms: dict[str, Tensor] | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Train `model` on prepared clips; the run folder `settings.output_dir` then holds it and all about its making.
@@ -64,6 +65,8 @@ def train(
         settings: everything else.
         evaluate: scores of the model, in evaluation mode, every `evaluation_epochs`; they join the history. All
             processes call it.
+        spectrograms: what `keep_spectrograms` keeps, by clip; runs on the same clips with the same extractor may share
+            one.
         progress: show a bar.
 
     Returns:
@@ -75,7 +78,8 @@ def train(
         CheckpointError: the run folder holds a run that differs in more than how it is run, or damaged checkpoints.
         SourceError: too few clips for one step, or a clip without what the model needs.
     """
-    with _Run(model, clips, extractor, settings, evaluate=evaluate, progress=progress) as run, StopSignals() as stop:
+    inputs = ModelInputs(model, extractor, settings, spectrograms=spectrograms)
+    with _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress) as run, StopSignals() as stop:
         run.resume()
         for number, batch in run.batches():
             with run.accelerator.accumulate(run.model):
@@ -97,20 +101,20 @@ class _Run:
         self,
         model: PreTrainedModel,
         clips: Clips,
-        extractor: CMMixerFeatureExtractor,
+        inputs: ModelInputs,
         settings: TrainingSettings,
         *,
         evaluate: Evaluate | None,
         progress: bool,
     ):
-        self.settings, self.clips, self.extractor, self.evaluate = settings, clips, extractor, evaluate
+        self.settings, self.clips, self.inputs, self.evaluate = settings, clips, inputs, evaluate
+        self.extractor = inputs.make_stacks.extractor
         self.title = type(model).__name__
         self.folder = RunFolder(settings.output_dir)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", keep=settings.keep_checkpoints)
         self.accelerator = _make_accelerator(settings, self.folder)
         self.order = plan_order(clips, settings, self.accelerator.num_processes)
         self.steps = settings.max_steps or settings.epochs * self.order.steps_per_epoch
-        self.inputs = ModelInputs(model, extractor, settings)
         if settings.activation_checkpointing:
             model.activation_checkpointing_enable()
         self.model, self.optimizer = self.accelerator.prepare(model.train(), make_optimizer(model, settings))

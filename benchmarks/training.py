@@ -7,8 +7,8 @@
 A step is forward, backward and a fused AdamW step on random inputs: ViT-Base, 8 frames of 224 × 224, half of the tokens
 hidden, a decoder of 4 × 256. VideoMAE has tubelets of one frame, hence the same 1568 tokens; ViTMAE sees the 8 frames
 as independent pictures. FLOPs are those of matrix products and attention without recomputation. `retrieval` is the
-fine-tuning step of both towers, `retrieval-half` the same on a random half of the tokens of each; what dropping them
-costs in quality is not measured here.
+fine-tuning step of both towers, `retrieval-half` the same on a random half of the tokens of each
+(`token_drop_rate`); `examples/README.md` says what that does to the scores.
 Prints Markdown; `--output` keeps the numbers as JSON.
 """
 
@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import HfArgumentParser, VideoMAEConfig, VideoMAEForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.losses import info_nce
 
 PRETRAINING = ("CMMixer", "VideoMAE", "ViTMAE")
 FINETUNING = ("retrieval", "retrieval-half")
@@ -61,22 +60,6 @@ class BenchmarkSettings:
         self.batch_size = self.batch_size or (64 if on_gpu and not self.quick else 1)
         self.steps = self.steps or (5 if on_gpu else 1)
         self.compiled = on_gpu if self.compiled is None else self.compiled
-
-
-class TokenDropper(nn.Module):
-    """The two towers on a random share of the tokens each; InfoNCE on the means of what they see."""
-
-    def __init__(self, config: CMMixerConfig, mask_ratio: float | None):
-        super().__init__()
-        self.model = CMMixerForRetrieval(config)
-        self.mask_ratio = mask_ratio
-
-    def forward(self, pixel_values: Tensor, audio_values: Tensor) -> dict[str, Tensor]:
-        """Stacks (batch, K, 3, H, W) → `loss`."""
-        video = self.model.video_model(pixel_values=pixel_values, mask_ratio=self.mask_ratio)
-        audio = self.model.audio_model(audio_values=audio_values, mask_ratio=self.mask_ratio)
-        means = (encoded.last_hidden_state[:, 1:].mean(1, keepdim=True) for encoded in (video, audio))
-        return {"loss": info_nce(*(nn.functional.normalize(mean, dim=-1) for mean in means), temperature=0.3)}
 
 
 def sizes(quick: bool) -> dict[str, Any]:
@@ -120,9 +103,9 @@ def make_contestant(name: str, settings: BenchmarkSettings) -> Contestant:
         model = ViTMAEForPreTraining(ViTMAEConfig(**shared, mask_ratio=0.5))
         inputs = {"pixel_values": stack.flatten(0, 1)}
     else:
-        config = CMMixerConfig(**shared, num_frames=frames)
-        ratio = 0.5 if name == "retrieval-half" else None
-        model = TokenDropper(config, ratio) if name in FINETUNING else CMMixerForPreTraining(config)
+        rate = 0.5 if name == "retrieval-half" else 0.0
+        config = CMMixerConfig(**shared, num_frames=frames, token_drop_rate=rate)
+        model = CMMixerForRetrieval(config) if name in FINETUNING else CMMixerForPreTraining(config)
         inputs["audio_values"] = torch.randn_like(stack)
     inputs = {key: value.to(settings.device) for key, value in inputs.items()}
     return Contestant(name, model.to(settings.device).train(), inputs, clips)

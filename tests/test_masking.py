@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from cmmixer_hf.masking import MASK_STRUCTURES, kept_tokens, random_masking, restore, select, structure_noise
+from cmmixer_hf.masking import (
+    MASK_STRUCTURES,
+    even_noise,
+    kept_tokens,
+    random_masking,
+    restore,
+    select,
+    structure_noise,
+)
 
 NOISE = torch.rand(3, 24, generator=torch.Generator().manual_seed(0))
 
@@ -69,3 +77,12 @@ def test_a_structure_changes_which_tokens_go_and_not_how_many(structure, ratio):
     structured = structure_noise(noise, (8, 12), ratio, structure)
     assert torch.equal(structured, noise) == (structure == "unstructured")
     assert random_masking(structured, ratio)[2].sum(1).tolist() == [96 - kept_tokens(96, ratio)] * 3
+
+
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.7])
+def test_even_noise_removes_as_much_of_every_segment_and_prefers_no_place(ratio):
+    noise = torch.rand(2000, 24, generator=torch.Generator().manual_seed(0))
+    mask = random_masking(even_noise(noise, 4), ratio)[2]
+    removed = mask.unflatten(1, (4, 6)).sum(2)
+    assert (removed.amax(1) - removed.amin(1)).max() <= 1
+    assert mask.unflatten(1, (4, 6)).mean(0).std(-1).max() < 0.03

@@ -308,6 +308,33 @@ def test_segments_are_means_of_their_frames_tokens():
     torch.testing.assert_close(features.pooler_output.norm(dim=-1), torch.ones(2))
 
 
+def test_dropping_tokens_leaves_equally_many_of_every_segment_in_training_alone():
+    model, given = build("retrieval", token_drop_rate=0.5), stacks()
+    whole = build("retrieval").eval().get_video_features(given["pixel_values"])
+    torch.testing.assert_close(model.eval().get_video_features(given["pixel_values"]).segment_embeds, whole[1])
+    model.train()
+    first, second = (model.get_video_features(given["pixel_values"]) for _ in range(2))
+    tokens = whole.last_hidden_state.shape[1] - 1
+    assert first.last_hidden_state.shape[1] == 1 + tokens // 2
+    assert first.segment_embeds.shape == whole.segment_embeds.shape
+    assert not torch.equal(first.segment_embeds, second.segment_embeds)
+    model(**given).loss.backward()
+
+
+def test_segments_of_a_masked_clip_are_means_of_what_is_seen_of_them():
+    model, stack = build("retrieval").eval(), stacks()["pixel_values"]
+    noise = torch.rand(stack.shape[0], model.get_video_features(stack).last_hidden_state.shape[1] - 1)
+    masked = {"noise": noise, "mask_ratio": 0.5}
+    found = model.get_video_features(stack, **masked).segment_embeds
+    encoded = model.video_model(stack, **masked)
+    kept = encoded.ids_restore.argsort(1)[:, : noise.shape[1] // 2]
+    segment = kept // (noise.shape[1] // stack.shape[1])
+    for clip in range(len(stack)):
+        for place in segment[clip].unique():
+            mean = encoded.last_hidden_state[clip, 1:][segment[clip] == place].mean(0)
+            torch.testing.assert_close(found[clip, place], torch.nn.functional.normalize(mean, dim=0))
+
+
 def test_scores_are_mean_segment_cosines_over_the_temperature():
     model = build("retrieval", temperature=0.5)
     output = model(**stacks(3))

@@ -66,6 +66,20 @@ def structure_noise(noise: Tensor, grid: tuple[int, int], mask_ratio: float, str
     return (table + removed).flatten(1)
 
 
+def even_noise(noise: Tensor, segments: int) -> Tensor:
+    """Noise under which [`random_masking`] removes equally many tokens of every segment, to within one.
+
+    Args:
+        noise: (batch, tokens), any real numbers; tokens of a segment lie next to one another.
+        segments: how many there are.
+
+    >>> noise = even_noise(torch.tensor([[0.1, 0.2, 0.3, 0.9, 0.8, 0.7]]), 2)
+    >>> random_masking(noise, 1 / 3)[2].view(2, 3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    return noise.unflatten(1, (segments, -1)).argsort(-1).argsort(-1).flatten(1).float()
+
+
 def select(tokens: Tensor, ids_keep: Tensor) -> Tensor:
     """The kept tokens, (batch, tokens, dim) → (batch, kept, dim)."""
     return tokens.gather(1, ids_keep[..., None].expand(-1, -1, tokens.shape[-1]))

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_cmmixer import CMMixerConfig
 from .layers import CMMixerAttention, CMMixerLayer
 from .losses import at_least_float32, info_nce, normalise_patches, reconstruction_loss
-from .masking import random_masking, restore, select
+from .masking import even_noise, random_masking, restore, select
 from .metrics import segment_similarity
 from .mixing import check_mixer, draw_mask, mix
 from .outputs import CMMixerFeatures, CMMixerForPreTrainingOutput, CMMixerForRetrievalOutput, CMMixerModelOutput
@@ -306,13 +307,15 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
     @can_return_tuple
     def get_video_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
         """Embed frames, (batch, K, channels, H, W)."""
-        encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **kwargs)
+        kept = self._draw_tokens(pixel_values)
+        encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **kept, **kwargs)
         return _features(encoded, segments=pixel_values.shape[1])
 
     @can_return_tuple
     def get_audio_features(self, audio_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
         """Embed spectrograms, (batch, K, channels, H, W)."""
-        encoded = self.audio_model(audio_values=audio_values, return_dict=True, **kwargs)
+        kept = self._draw_tokens(audio_values)
+        encoded = self.audio_model(audio_values=audio_values, return_dict=True, **kept, **kwargs)
         return _features(encoded, segments=audio_values.shape[1])
 
     @can_return_tuple
@@ -347,6 +350,15 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             direction = self.config.contrastive_direction
             loss = info_nce(*segments, temperature, track_id=track_id, direction=direction)
         return CMMixerForRetrievalOutput.from_features(video, audio, logits=logits, loss=loss)
+
+    def _draw_tokens(self, stack: Tensor) -> dict[str, Any]:
+        """In training, which tokens of a stack a tower sees, as arguments of its forward."""
+        if not (self.training and self.config.token_drop_rate):
+            return {}
+        batch, segments, _, height, width = stack.shape
+        tokens = segments * (height // self.config.patch_size) * (width // self.config.patch_size)
+        noise = torch.rand(batch, tokens, device=stack.device)
+        return {"noise": even_noise(noise, segments), "mask_ratio": self.config.token_drop_rate}
 
     def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
         """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device."""
@@ -456,9 +468,14 @@ def stack_positions(stack: Tensor, config: CMMixerConfig, dim: int) -> Tensor:
 
 
 def _features(encoded: CMMixerModelOutput, segments: int) -> CMMixerFeatures:
-    """P_{i,l}: the mean of frame l's tokens after the final norm."""
+    """P_{i,l}: the mean of frame l's tokens after the final norm, of those that the encoder saw."""
     tokens = encoded["last_hidden_state"][:, 1:]
-    segment_means = tokens.unflatten(1, (segments, -1)).mean(2)
+    if encoded.get("mask") is None:
+        segment_means = tokens.unflatten(1, (segments, -1)).mean(2)
+    else:
+        everywhere = restore(tokens, tokens.new_zeros(1, 1, tokens.shape[-1]), encoded["ids_restore"])
+        seen = (1 - encoded["mask"]).to(tokens.dtype).unflatten(1, (segments, -1)).sum(2)
+        segment_means = everywhere.unflatten(1, (segments, -1)).sum(2) / seen.clamp(min=1).unsqueeze(-1)
     return CMMixerFeatures(
         pooler_output=nn.functional.normalize(segment_means.mean(1), dim=-1),
         segment_embeds=nn.functional.normalize(segment_means, dim=-1),

@@ -3,7 +3,8 @@
     accelerate launch examples/finetune_retrieval.py --config examples/configs/retrieval_m2m.yaml
     python examples/finetune_retrieval.py --clips prepared --model runs/pretrain --epochs 20   # one CPU, a small model
 
-Without `--model` the towers start from random weights: the arm that the paper lacks. The negatives of a step are all
+Without `--model` the towers start from random weights: the arm that the paper lacks. With a model for retrieval both go
+on from where they are, on your own clips. The negatives of a step are all
 clips of all processes. Scores of the clips of `--test_split` go to `evaluation.json` in the run folder.
 """
 
@@ -11,7 +12,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import set_seed
+from transformers import AutoConfig, set_seed
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data import load_prepared
@@ -31,7 +32,9 @@ class RetrievalSettings(TrainingSettings):
     clips: str = field(default="prepared", metadata={"help": "folder that `cmmixer prepare` wrote"})
     train_split: str = field(default="train", metadata={"help": "split to train on"})
     test_split: str = field(default="test", metadata={"help": "split to score on"})
-    model: str = field(default="", metadata={"help": "pre-trained model, a folder or Hub name; empty starts at random"})
+    model: str = field(
+        default="", metadata={"help": "pre-trained or retrieval model, folder or Hub name; empty: random"}
+    )
     model_config: str = field(default="{}", metadata={"help": "fields of CMMixerConfig to change, as JSON"})
 
 
@@ -41,7 +44,9 @@ def main() -> None:
     set_seed(settings.seed)
     changes = json.loads(settings.model_config)
     if settings.model:
-        model = CMMixerForRetrieval.from_encoder_pretrained(settings.model, **changes)
+        trained = "CMMixerForRetrieval" in (AutoConfig.from_pretrained(settings.model).architectures or [])
+        start = CMMixerForRetrieval.from_pretrained if trained else CMMixerForRetrieval.from_encoder_pretrained
+        model = start(settings.model, **changes)
         extractor = CMMixerProcessor.from_pretrained(settings.model).feature_extractor
     else:
         model = CMMixerForRetrieval(CMMixerConfig(**changes))

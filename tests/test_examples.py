@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from conftest import write_noise_clip
 
-from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval
+from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.clips import ClipSpec
 from cmmixer_hf.media import Sampling
 from cmmixer_hf.prepare import prepare
@@ -72,6 +73,19 @@ def test_retrieval_is_fine_tuned_and_scored(start, clips, pretrained, tmp_path):
     result = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert {score["metric"] for score in result["scores"]} >= {"R@1", "R@10", "median_rank"}
     assert (result["data"]["split"], result["data"]["clips"]) == ("test", 4)
+
+
+def test_a_model_for_retrieval_is_trained_on(clips, pretrained, tmp_path):
+    CMMixerForRetrieval.from_encoder_pretrained(pretrained, temperature=0.07).save_pretrained(tmp_path / "first")
+    CMMixerProcessor.from_pretrained(pretrained).save_pretrained(tmp_path / "first")
+    source = ["--model", str(tmp_path / "first"), "--model_config", '{"token_drop_rate": 0.5}']
+    frozen = ["--learning_rate", "1e-12", "--min_learning_rate", "1e-12"]
+    run("finetune_retrieval.py", "--clips", clips, "--output_dir", str(tmp_path / "run"), *QUICK, *source, *frozen)
+    before, after = (CMMixerForRetrieval.from_pretrained(tmp_path / name) for name in ("first", "run"))
+    assert (after.config.temperature, after.config.token_drop_rate) == (0.07, 0.5)
+    assert all(
+        torch.allclose(old, new, atol=1e-9) for old, new in zip(before.parameters(), after.parameters(), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("modality", "folds"), [("audio", "true"), ("video", "false")])

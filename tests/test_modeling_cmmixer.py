@@ -290,6 +290,12 @@ def test_both_towers_come_from_one_checkpoint(tmp_path):
     assert torch.equal(same.video_segment_embeds, same.audio_segment_embeds)
 
 
+def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
+    build("retrieval").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"lacks \d+ weights of the encoder: .* with from_pretrained"):
+        CMMixerForRetrieval.from_encoder_pretrained(str(tmp_path))
+
+
 def test_changing_one_tower_changes_neither_the_other_nor_the_source():
     encoder = build("model")
     before = copy.deepcopy(encoder.state_dict())

@@ -289,8 +289,18 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         Args:
             pretrained_model_name_or_path: Hub name or folder of a saved [`CMMixerForPreTraining`] or [`CMMixerModel`].
             kwargs: passed to [`CMMixerModel.from_pretrained`]; configuration fields among them are overridden.
+
+        Raises:
+            ValueError: the checkpoint lacks weights of the encoder.
         """
-        return cls.from_encoder(CMMixerModel.from_pretrained(pretrained_model_name_or_path, **kwargs))
+        loaded: Any = CMMixerModel.from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        encoder, report = loaded
+        if report["missing_keys"]:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} lacks {len(report['missing_keys'])} weights of the encoder: give a "
+                "pre-trained model here, and load a model for retrieval with from_pretrained"
+            )
+        return cls.from_encoder(encoder)
 
     @classmethod
     def from_encoder(cls, encoder: CMMixerModel) -> "CMMixerForRetrieval":

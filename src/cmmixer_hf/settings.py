@@ -83,6 +83,8 @@ class TrainingSettings:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.repeats:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of repeats ({self.repeats})")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
         if self.mixed_precision not in (known := ("no", "bf16", "fp16")):

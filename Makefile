@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 
-.PHONY: demo test slow upstream check format oldest newest wheel
+.PHONY: demo checkpoint test slow upstream check format oldest newest wheel
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -15,6 +15,9 @@ $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 
 demo: $(VENV)/ready  ## the main job: videos in, a trained model and ranked music out
 	$(BIN)/cmmixer demo --seed $(SEED) --output demo/seed-$(SEED)
+
+checkpoint: $(VENV)/ready  ## checkpoints/: the small released model, made again from a seed
+	$(BIN)/python examples/checkpoint.py
 
 test: $(VENV)/ready  ## the tests, in minutes
 	$(BIN)/python -m pytest -m "not slow"

@@ -88,6 +88,17 @@ def test_a_model_for_retrieval_is_trained_on(clips, pretrained, tmp_path):
     )
 
 
+def test_the_checkpoint_is_made_again(tmp_path):
+    sizes = {"clips": 32, "held_out": 8, "pretraining_epochs": 1, "finetuning_epochs": 1}
+    flags = [text for name, count in sizes.items() for text in (f"--{name}", str(count))]
+    run("checkpoint.py", *flags, "--work", str(tmp_path / "work"), "--output", str(tmp_path / "model"))
+    model = CMMixerForRetrieval.from_pretrained(tmp_path / "model")
+    assert model.dtype == torch.float16
+    assert CMMixerForPreTraining.from_pretrained(tmp_path / "model" / "pretraining").dtype == torch.float16
+    assert "8 clips made from another seed" in (tmp_path / "model" / "README.md").read_text()
+    assert not list((tmp_path / "model").rglob("training.pt"))
+
+
 @pytest.mark.parametrize(("modality", "folds"), [("audio", "true"), ("video", "false")])
 def test_classifiers_are_fine_tuned_and_scored(modality, folds, clips, pretrained, tmp_path):
     arguments = ["--clips", clips, "--model", pretrained, "--modality", modality, "--folds", folds]

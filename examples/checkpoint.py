@@ -1,0 +1,87 @@
+"""The small checkpoint in `checkpoints/`, made again from a seed: `make checkpoint`, half an hour on two cores.
+
+Writes clips of the yardstick as mp4 files, pre-trains Solo + CutMix on their mixtures, fine-tunes two towers from
+random weights with half of the tokens dropped (what did best at equal compute, see `README.md` here), scores them on
+clips that neither has seen, and keeps both models in half precision with their cards. The retriever is in the folder
+itself, the model that separates mixtures in `pretraining/` beneath it.
+"""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, set_seed
+
+from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf.data import load_prepared
+from cmmixer_hf.demo import IMAGE_SIZE, model_config
+from cmmixer_hf.model_card import write_model_card
+from cmmixer_hf.prepare import prepare
+from cmmixer_hf.processing_cmmixer import clip_sampling
+from cmmixer_hf.scoring import EvaluateSettings, evaluate
+from cmmixer_hf.settings import TrainingSettings, read_settings
+from cmmixer_hf.training import train
+from cmmixer_hf.yardstick import write_library
+
+NAME = "cmmixer-small-yardstick"
+SHARED = {"keep_spectrograms": True, "save_steps": 200}
+LIMITS = [
+    "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
+    "there to try the package, to test it, and to be fine-tuned.",
+    "It knows when and how high things sound better than what they look like.",
+]
+
+
+@dataclass
+class CheckpointSettings:
+    """How much to train on, and where."""
+
+    output: str = field(default=f"checkpoints/{NAME}", metadata={"help": "folder of the checkpoint"})
+    work: str = field(default="runs/checkpoint", metadata={"help": "folder for clips and runs"})
+    clips: int = field(default=4096, metadata={"help": "made clips to train on"})
+    held_out: int = field(default=512, metadata={"help": "made clips to score on"})
+    pretraining_epochs: int = field(default=6, metadata={"help": "passes over the clips"})
+    finetuning_epochs: int = field(default=16, metadata={"help": "passes over the clips"})
+
+
+def prepare_clips(folder: Path, count: int, seed: int, extractor: CMMixerFeatureExtractor) -> str:
+    """Files made from a seed, decoded into shards."""
+    files = write_library(folder / "clips", count, seed=seed)
+    return str(prepare(files, folder / "prepared", clip_sampling(extractor, IMAGE_SIZE), restart=True).folder)
+
+
+def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: object) -> None:
+    """The model of a run in half precision, its extractor, the run's own files, and a card made from them."""
+    model_class.from_pretrained(run, dtype=torch.float16).save_pretrained(output)
+    CMMixerProcessor.from_pretrained(run).save_pretrained(output)
+    for name in ("settings.yaml", "environment.json", "metrics.jsonl", "evaluation.json"):
+        if (run / name).exists():
+            shutil.copy(run / name, output / name)
+    write_model_card(output, **facts)
+
+
+def main() -> None:
+    """Clips, both trainings, scores, checkpoint."""
+    settings = read_settings(CheckpointSettings)
+    work, output = Path(settings.work), Path(settings.output)
+    extractor = CMMixerFeatureExtractor(image_size=IMAGE_SIZE, crop_scale=(0.8, 1.0))
+    clips = load_prepared(prepare_clips(work / "train", settings.clips, 0, extractor))
+    held_out = prepare_clips(work / "held-out", settings.held_out, 1, extractor)
+    models = {"pretraining": CMMixerForPreTraining, "retrieval": CMMixerForRetrieval}
+    for (name, model_class), rate, epochs in zip(
+        models.items(), (3e-4, 1e-3), (settings.pretraining_epochs, settings.finetuning_epochs), strict=True
+    ):
+        set_seed(0)
+        run = {"output_dir": str(work / name), "epochs": epochs, "warmup_epochs": epochs / 10, "learning_rate": rate}
+        train(model_class(model_config()), clips, extractor, TrainingSettings(**(SHARED | run)))
+    run, trained_on = work / "retrieval", f"{settings.clips} clips that the package makes from a seed"
+    evaluate(EvaluateSettings(held_out, str(run), output=str(run / "evaluation.json")))
+    scored_on = f"{settings.held_out} clips made from another seed"
+    keep(CMMixerForRetrieval, run, output, name=NAME, trained_on=trained_on, evaluated_on=scored_on, limits=LIMITS)
+    facts = {"name": f"{NAME}/pretraining", "trained_on": trained_on, "limits": LIMITS[:1]}
+    keep(CMMixerForPreTraining, work / "pretraining", output / "pretraining", **facts)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,6 +23,8 @@ Result = dict[str, Any]
 CLAIMS = (
     ("mixed pre-training helps, fine-tuning being equal", "solo-cutmix", "scratch"),
     ("mixed pre-training helps, all compute being equal", "solo-cutmix", "contrastive"),
+    ("dropping tokens in fine-tuning helps", "contrastive-drop", "contrastive"),
+    ("mixed pre-training helps beside it", "solo-cutmix-drop", "contrastive-drop"),
     ("mixing helps masked pre-training", "solo-cutmix", "unmixed"),
     ("CutMix > Pixel Mixup", "solo-cutmix", "solo-pixel"),
     ("Pixel Mixup > Mixup", "solo-pixel", "solo-mixup"),

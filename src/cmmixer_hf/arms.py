@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
 from .outputs import CMMixerForPreTrainingOutput
 
 PRETRAINING_SHARE = 0.5  # of a budget
+TOKEN_DROP_RATE = 0.5  # of the arms that drop tokens in fine-tuning
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,6 @@ class Arm:
         retrieve: makes the retriever from the sizes and the pre-trained model.
         share: of the budget that pre-training gets; the rest, and no more, is fine-tuning's.
         finetune: whether the retriever is trained at all.
-        finetuning: settings of that training which differ from the other arms'.
         extractor: makes the stacks.
         pretrained_as: the arm whose pre-training this one shares, where that is not its own.
     """
@@ -134,7 +134,6 @@ class Arm:
     retrieve: Callable[[Sizes, Any], PreTrainedModel]
     share: float = PRETRAINING_SHARE
     finetune: bool = True
-    finetuning: Mapping[str, Any] = field(default_factory=dict)
     extractor: Callable[[Sizes], CMMixerFeatureExtractor] = Sizes.extractor
     pretrained_as: str | None = None
 
@@ -145,11 +144,21 @@ def _towers(sizes: Sizes, pretrained: CMMixerForPreTraining | None) -> CMMixerFo
     return CMMixerForRetrieval.from_encoder(pretrained.cmmixer)
 
 
-def _cmmixer(decoder: str, mixer: str) -> Arm:
+def _dropping_towers(sizes: Sizes, pretrained: CMMixerForPreTraining | None) -> CMMixerForRetrieval:
+    towers = _towers(sizes, pretrained)
+    towers.config.token_drop_rate = TOKEN_DROP_RATE
+    return towers
+
+
+def _pretrain_cmmixer(decoder: str, mixer: str) -> Callable[[Sizes], CMMixerForPreTraining]:
     def pretrain(sizes: Sizes) -> CMMixerForPreTraining:
         return CMMixerForPreTraining(sizes.cmmixer(decoder_type=decoder, mixer=mixer))
 
-    return Arm(f"CMMixer, {decoder.title()}, {MIXER_NAMES[mixer]}", pretrain, _towers)
+    return pretrain
+
+
+def _cmmixer(decoder: str, mixer: str) -> Arm:
+    return Arm(f"CMMixer, {decoder.title()}, {MIXER_NAMES[mixer]}", _pretrain_cmmixer(decoder, mixer), _towers)
 
 
 def _cav_mae(about: str, **weights: float) -> Arm:
@@ -204,6 +213,18 @@ ARMS: dict[str, Arm] = {
 }
 ARMS |= {f"{decoder}-{mixer}": _cmmixer(decoder, mixer) for decoder in ("solo", "duet") for mixer in MIXER_NAMES}
 ARMS |= {
+    "contrastive-drop": Arm(
+        "no pre-training, the whole budget in fine-tuning, half of the tokens dropped",
+        None,
+        _dropping_towers,
+        share=0.0,
+    ),
+    "solo-cutmix-drop": Arm(
+        "CMMixer, Solo, CutMix, half of the tokens dropped in fine-tuning",
+        _pretrain_cmmixer("solo", "cutmix"),
+        _dropping_towers,
+        pretrained_as="solo-cutmix",
+    ),
     "av-mae": _cav_mae("AV-MAE", contrastive_weight=0.0),
     "cav": _cav_mae("CAV", reconstruction_weight=0.0, contrastive_weight=1.0),
     "cav-mae": _cav_mae("CAV-MAE"),

@@ -33,7 +33,13 @@ from .yardstick import World, make_row, twin_rows
 Memory = dict[Any, dict[str, torch.Tensor]]  # spectrograms of a world's clips, which its cells share
 HELD_OUT_SEED = 1_000_000  # far from every training world
 # Of every run: no checkpoints in between, since a cell takes minutes, and no limit that only some arms would meet.
-SHARED = {"resume": False, "keep_spectrograms": True, "logging_steps": 50, "save_steps": 0, "divergence_factor": 0}
+SHARED: dict[str, Any] = {
+    "resume": False,
+    "keep_spectrograms": True,
+    "logging_steps": 50,
+    "save_steps": 0,
+    "divergence_factor": 0,
+}
 
 
 @dataclass
@@ -156,7 +162,7 @@ class _CellRun:
         retriever: Any = self.arm.retrieve(self.sizes, pretrained)
         if self.arm.finetune:
             budget, rate = (1 - self.arm.share) * self.cell.budget, self.settings.finetuning_rate
-            spent["finetuning"] = self.spend(budget, retriever, learning_rate=rate, **self.arm.finetuning)
+            spent["finetuning"] = self.spend(budget, retriever, learning_rate=rate)
         return retriever, spent
 
     def pretrain(self, make: Callable[[Sizes], PreTrainedModel]) -> tuple[PreTrainedModel, float]:
@@ -172,11 +178,11 @@ class _CellRun:
                 (partial / "tflop.json").write_text(json.dumps(spent))
         return type(model).from_pretrained(folder), json.loads((folder / "tflop.json").read_text())
 
-    def spend(self, budget: float, model: PreTrainedModel, *, learning_rate: float, **chosen: Any) -> float:
+    def spend(self, budget: float, model: PreTrainedModel, *, learning_rate: float) -> float:
         """Train for so many TFLOP, in whole steps; returns the TFLOP spent."""
         with tempfile.TemporaryDirectory(dir=self.work) as folder:
-            shared = {"batch_size": self.settings.batch_size, "learning_rate": learning_rate}
-            run = TrainingSettings(output_dir=folder, seed=self.cell.seed, **(SHARED | shared | chosen))
+            own = {"batch_size": self.settings.batch_size, "learning_rate": learning_rate}
+            run = TrainingSettings(output_dir=folder, seed=self.cell.seed, **(SHARED | own))
             run.min_learning_rate = run.learning_rate / 20
             step = 1e-12 * run.batch_size * count_flops(model, self.clips, self.extractor)
             most = int(self.settings.max_epochs * len(self.clips) / run.batch_size)

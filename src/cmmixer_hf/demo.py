@@ -62,7 +62,7 @@ class DemoSettings:
     pretraining_samples: int = field(
         default=6144, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
     )
-    finetuning_samples: int = field(default=10240, metadata={"help": "clips seen in fine-tuning, with repetition"})
+    finetuning_samples: int = field(default=20480, metadata={"help": "clips seen in fine-tuning, with repetition"})
     queries: int = field(default=6, metadata={"help": "queries shown in the report"})
 
 
@@ -118,6 +118,7 @@ def model_config() -> CMMixerConfig:
         decoder_num_attention_heads=2,
         decoder_intermediate_size=256,
         temperature=0.03,
+        token_drop_rate=0.5,
     )
 
 

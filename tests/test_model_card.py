@@ -69,15 +69,15 @@ def test_a_card_without_weights_says_so_and_its_code_runs():
 
 def test_what_is_known_is_told(save):
     folder = save("CMMixerForRetrieval")
-    settings = {"output_dir": "/home/ada/runs", "batch_size": 32, "learning_rate": 0.0002}
+    settings = {"output_dir": "/home/ada/runs", "batch_size": 32, "learning_rate": 0.0002, "save_steps": 9}
     (folder / "training_settings.json").write_text(json.dumps(settings))
     (folder / "environment.json").write_text(json.dumps({"devices": ["NVIDIA H200"], "processes": 2}))
     (folder / "metrics.jsonl").write_text('{"step": 10}\n{"step": 20}\n')
     text = write_model_card(folder, trained_on="nine clips", limits=["It is small."], base_model="me/start").read_text()
     for told in (
         "Trained on nine clips.",
-        "20 steps, 1,280 clips with repetition",
-        "NVIDIA H200",
+        "20 steps of 64 clips.",
+        "On NVIDIA H200, 2 processes.",
         "| `learning_rate` | 0.0002 |",
         "- It is small.",
         "https://huggingface.co/me/start",
@@ -85,6 +85,7 @@ def test_what_is_known_is_told(save):
     ):
         assert told in text
     assert "ada/runs" not in text
+    assert "save_steps" not in text
 
 
 def test_facts_stay_when_scores_are_added(save):
@@ -107,6 +108,19 @@ def test_a_wrong_fact_or_folder_is_refused(save, tmp_path):
         write_model_card(save("CMMixerModel"), colour="red")
     with pytest.raises(ValueError, match=r"holds no config\.json"):
         model_card(tmp_path)
+
+
+def test_scores_of_older_weights_are_left_out(save):
+    folder = save("CMMixerForRetrieval")
+    (folder / "evaluation.json").write_text(json.dumps({"video_to_audio": {"R@1": 25.0}}))
+    assert "Not evaluated." in write_model_card(folder, evaluated=False).read_text()
+    assert "25.0" in write_model_card(folder).read_text()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_parameters_are_counted_in_the_weights(name, save, tiny_config):
+    count = getattr(cmmixer_hf, name)(tiny_config).num_parameters()
+    assert f"| parameters | {count:,} |" in str(model_card(save(name)))
 
 
 def test_every_class_is_of_a_kind():

@@ -9,6 +9,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from distributed import run_alone
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, untimed
 from transformers import AutoModelForPreTraining, AutoProcessor
@@ -17,8 +18,11 @@ from cmmixer_hf import (
     CMMixerForAudioClassification,
     CMMixerForRetrieval,
     CMMixerForVideoClassification,
+    CMMixerModel,
 )
 from cmmixer_hf.data import load_prepared
+from cmmixer_hf.frozen_features import FrozenFeatures
+from cmmixer_hf.modeling_mvpt import MVPtForRetrieval
 from cmmixer_hf.prepared_clips import SourceError
 from cmmixer_hf.training import train
 from cmmixer_hf.training_log import TrainingDivergedError
@@ -41,6 +45,27 @@ def test_pretraining_learns_and_leaves_a_whole_run(clips, tmp_path):
     loaded = AutoModelForPreTraining.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded.state_dict(), model.state_dict(), rtol=0, atol=0)
     assert AutoProcessor.from_pretrained(tmp_path).feature_extractor.image_size == 32
+
+
+def test_the_run_folder_has_a_card_whose_scores_are_of_its_weights(clips, tmp_path):
+    settings = make_settings(tmp_path, epochs=2)
+
+    def card() -> ModelCard:
+        train(make_model(CMMixerForRetrieval), clips, EXTRACTOR, settings, progress=False)
+        return ModelCard.load(tmp_path / "README.md")
+
+    assert "4 steps of 3 clips." in card().text
+    (tmp_path / "evaluation.json").write_text(json.dumps({"video_to_audio": {"R@1": 25.0}}))
+    assert card().data.eval_results[0].metric_value == 25.0  # nothing was left to train
+    settings.resume = False
+    assert card().data.eval_results is None
+
+
+def test_what_is_no_public_class_gets_a_card_too(clips, tmp_path):
+    features = FrozenFeatures.from_encoder(make_model(CMMixerModel))
+    model = MVPtForRetrieval.from_features(video=features, audio=features)
+    train(model, clips, EXTRACTOR, make_settings(tmp_path, epochs=1), progress=False)
+    assert "from cmmixer_hf.modeling_mvpt import MVPtForRetrieval" in (tmp_path / "README.md").read_text()
 
 
 def test_retrieval_trains_on_the_same_clips(clips, tmp_path):

@@ -10,6 +10,7 @@
 """
 
 import json
+import math
 import os
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
@@ -19,9 +20,11 @@ from typing import Any
 import torch
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
+from safetensors import safe_open
 from transformers import AutoConfig, PreTrainedConfig
 
 from .card_results import model_index, read_scores, results_table
+from .settings import FREE
 
 TEMPLATE = Path(__file__).with_suffix(".md")
 APACHE = "apache-2.0"
@@ -80,11 +83,12 @@ class CardFacts:
     license: str = APACHE
 
 
-def write_model_card(folder: str | Path, **facts: Any) -> Path:
+def write_model_card(folder: str | Path, *, evaluated: bool = True, **facts: Any) -> Path:
     """Write the `README.md` of a checkpoint's folder; a second time, after an evaluation, it has the scores too.
 
     Args:
         folder: what `save_pretrained` or a training run left.
+        evaluated: whether an `evaluation.json` there is of these weights, and not of others that lay there before.
         facts: fields of [`CardFacts`]; they are kept in `card.yaml` for the next time.
 
     Raises:
@@ -98,19 +102,19 @@ def write_model_card(folder: str | Path, **facts: Any) -> Path:
     if kept:
         (folder / "card.yaml").write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     target = folder / "README.md"
-    model_card(folder).save(target)
+    model_card(folder, evaluated=evaluated).save(target)
     return target
 
 
-def model_card(folder: str | Path) -> ModelCard:
-    """The card of a checkpoint's folder, not written anywhere."""
+def model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
+    """The card of a checkpoint's folder, not written anywhere; arguments as in [`write_model_card`]."""
     folder = Path(folder)
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} holds no config.json: give the folder of a model that was saved there")
     config = AutoConfig.from_pretrained(folder)
     facts = CardFacts(**_read(folder / "card.yaml"))
     settings = _read(folder / "settings.yaml") or _read(folder / "training_settings.json")
-    evaluation = _read(folder / "evaluation.json")
+    evaluation = _read(folder / "evaluation.json") if evaluated else {}
     scores = read_scores(evaluation)
     architecture = (config.architectures or ["CMMixerModel"])[0]
     name = facts.name or folder.resolve().name
@@ -129,9 +133,10 @@ def model_card(folder: str | Path) -> ModelCard:
         summary=summary,
         purpose=purpose,
         architecture=architecture,
+        module=_module(config, architecture),
         kind=kind,
         config=config,
-        parameters=f"{_count_parameters(config, architecture):,}",
+        parameters=f"{_count_parameters(folder, config, architecture):,}",
         config_class=type(config),
         changes=", ".join(f"{key}={value!r}" for key, value in _changes(config).items()).replace("'", '"'),
         trained=any(folder.glob("*.safetensors")) or facts.trained_on is not None,
@@ -160,9 +165,22 @@ def _changes(config: PreTrainedConfig) -> dict[str, Any]:
     return {name: value for name in type(config).__annotations__ if (value := getattr(config, name)) != default[name]}
 
 
-def _count_parameters(config: PreTrainedConfig, architecture: str) -> int:
+def _module(config: PreTrainedConfig, architecture: str) -> str:
+    """Where the model's class is imported from: the package, or for one that is not public the file of its config."""
+    return __package__ if architecture in import_module(__package__).__all__ else type(config).__module__
+
+
+def _count_parameters(folder: Path, config: PreTrainedConfig, architecture: str) -> int:
+    """Of the weights that lie there, or else of a model of this configuration."""
+    if files := sorted(folder.glob("*.safetensors")):
+        return sum(map(_count_weights, files))
     with torch.device("meta"):
         return getattr(import_module(__package__), architecture)(config).num_parameters()
+
+
+def _count_weights(path: Path) -> int:
+    with safe_open(path, "pt") as weights:
+        return sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118 - no dict
 
 
 def _compute(folder: Path, settings: dict[str, Any]) -> list[str]:
@@ -170,19 +188,23 @@ def _compute(folder: Path, settings: dict[str, Any]) -> list[str]:
     environment = _read(folder / "environment.json")
     history = folder / "metrics.jsonl"
     entries = [json.loads(line) for line in history.read_text().splitlines()] if history.exists() else []
+    processes = environment.get("processes", 1)
     sentences = []
     if entries:
-        steps, processes = entries[-1]["step"], environment.get("processes", 1)
-        samples = steps * settings.get("batch_size", 0) * settings.get("accumulation_steps", 1) * processes
-        sentences.append(f"{steps:,} steps" + (f", {samples:,} clips with repetition." if samples else "."))
+        clips = settings.get("batch_size", 0) * settings.get("accumulation_steps", 1) * processes
+        sentences.append(f"{entries[-1]['step']:,} steps" + (f" of {clips:,} clips." if clips else "."))
     if environment.get("devices"):
-        sentences.append(f"On {', '.join(environment['devices'])}, {environment.get('processes', 1)} process(es).")
+        sentences.append(f"On {', '.join(environment['devices'])}, {processes} process{'es' * (processes > 1)}.")
     return sentences
 
 
 def _settings_table(settings: dict[str, Any]) -> str:
-    """Settings as a Markdown table, without paths of the machine where it ran."""
-    told = {name: value for name, value in settings.items() if not (isinstance(value, str) and os.sep in value)}
+    """Settings that change the result as a Markdown table, without paths of the machine where it ran."""
+    told = {
+        name: value
+        for name, value in settings.items()
+        if name not in FREE and not (isinstance(value, str) and os.sep in value)
+    }
     return (
         "\n".join(["| setting | value |", "|---|---|", *(f"| `{n}` | {v} |" for n, v in told.items())]) if told else ""
     )

@@ -20,15 +20,9 @@ from torch.distributed.checkpoint.state_dict import (
 
 from .checkpoints import CheckpointError, Checkpoints
 from .order import RunOrder
-from .settings import TrainingSettings
+from .settings import FREE, TrainingSettings
 
 WEIGHTS, REST = "model.safetensors", "training.pt"
-# Settings that do not change what a run computes, but for rounding; they may differ when it goes on.
-FREE = {
-    *("output_dir", "resume", "num_workers", "streaming", "keep_spectrograms", "accumulation_steps"),
-    *("activation_checkpointing", "compile", "log_with", "logging_steps", "picture_epochs", "evaluation_epochs"),
-    *("save_steps", "keep_checkpoints", "divergence_factor"),
-}
 
 
 def identity(settings: TrainingSettings, order: RunOrder) -> dict[str, Any]:

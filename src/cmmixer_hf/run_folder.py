@@ -24,7 +24,8 @@ class RunFolder:
     """What a run leaves behind, each part whole or absent.
 
     `settings.yaml` (for `--config`), `environment.json`, `metrics.jsonl` (the history, an entry a line), `curves.png`
-    (with Matplotlib), `pictures/`, `trackers/`, `checkpoints/`, and at the end the model, for `from_pretrained`.
+    (with Matplotlib), `pictures/`, `trackers/`, `checkpoints/`, and at the end the model, for `from_pretrained`,
+    with its card, `README.md`.
     """
 
     def __init__(self, path: str | os.PathLike):

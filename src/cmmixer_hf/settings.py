@@ -12,6 +12,14 @@ from typing import Any, Literal
 import yaml
 from transformers import HfArgumentParser
 
+# Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and no card
+# tells them. (Batches of a step are counted over all processes.)
+FREE = {
+    *("output_dir", "resume", "num_workers", "streaming", "keep_spectrograms", "accumulation_steps"),
+    *("activation_checkpointing", "compile", "log_with", "logging_steps", "picture_epochs", "evaluation_epochs"),
+    *("save_steps", "keep_checkpoints", "divergence_factor"),
+}
+
 
 @dataclass
 class TrainingSettings:

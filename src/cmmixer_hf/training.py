@@ -26,6 +26,7 @@ from .checkpoints import Checkpoints
 from .data import Clips, StackMaker, collate_clips
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .loading import Batch, make_loader, plan_order
+from .model_card import write_model_card
 from .model_inputs import ModelInputs
 from .optimization import make_optimizer, make_schedule
 from .processing_cmmixer import CMMixerProcessor
@@ -239,13 +240,15 @@ class _Run:
         self.state.save(self.checkpoints, self.log.step, self.write_model)
 
     def finish(self, stop: StopSignals) -> None:
-        """The last entry, the last checkpoint, the model; a signal that came too late for a step stops the program."""
+        """The last entry and checkpoint, the model and its card; a signal too late for a step stops the program."""
         self.log.flush()
-        if self.settings.save_steps and self.log.step > self.resumed_at:
+        trained = self.log.step > self.resumed_at
+        if self.settings.save_steps and trained:
             self.save()
         weights = self.state.weights()
         if self.accelerator.is_main_process:
             self.folder.save_model(lambda folder: self.write_model(folder, weights))
+            write_model_card(self.folder.path, evaluated=not trained)
         self.draw_curves()
         self.accelerator.wait_for_everyone()
         if stop.received:

@@ -11,15 +11,6 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_python_block_runs_as_it_stands(demo_folder, monkeypatch, capsys):
-    monkeypatch.chdir(demo_folder)
-    clip = next((demo_folder / "demo" / "seed-0" / "clips").glob("*.mp4"))
-    (demo_folder / "my_clip.mp4").write_bytes(clip.read_bytes())
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(block, {})
-    assert re.fullmatch(r"(-?\d\.\d{3}  clip-0-\d{5}\n){5}", capsys.readouterr().out)
-
-
 def test_the_table_of_sizes_is_what_its_command_prints():
     sizes = runpy.run_path(str(ROOT / "benchmarks" / "size.py"))
     assert "\n".join(sizes["rows"]()) in (ROOT / "CONTRIBUTING.md").read_text()

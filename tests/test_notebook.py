@@ -1,0 +1,72 @@
+"""The notebook runs from its first cell to its last, on models of a moment, and shares what it trained with a Hub."""
+
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+nbformat = pytest.importorskip("nbformat", reason="running a notebook needs nbclient")
+nbclient = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
+pytest.importorskip("ipykernel", reason="running a notebook needs ipykernel")
+
+NOTEBOOK = Path(__file__).parent.parent / "examples" / "cmmixer.ipynb"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run(demo_folder, tmp_path_factory, server):
+    """The notebook after all of its cells have run where `make demo` has."""
+    folder = tmp_path_factory.mktemp("notebook")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    ours = {"HOME": demo_folder, "RUN": folder / "run", "STEPS": 2, "HUB_NAME": "owner/notebook"}
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in ours.items():
+            environment.setenv(f"CMMIXER_{name}", str(value))
+        environment.setenv("HF_ENDPOINT", server.url)
+        environment.setenv("HF_TOKEN", "hf_owner")
+        environment.setenv("HF_HOME", str(folder / "home"))
+        environment.setenv("HF_HUB_DISABLE_XET", "1")
+        environment.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        environment.setenv("DISABLE_SAFETENSORS_CONVERSION", "1")
+        client = nbclient.NotebookClient(notebook, timeout=None, resources={"metadata": {"path": str(folder)}})
+        client.execute()
+    return notebook
+
+
+def outputs(notebook) -> list:
+    return [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+
+
+def test_every_cell_runs_without_a_warning(run):
+    assert all(cell.execution_count for cell in run.cells if cell.cell_type == "code")
+    assert not [output.text for output in outputs(run) if output.get("name") == "stderr"]
+
+
+def test_there_is_something_to_look_at_and_to_listen_to(run):
+    shown = [output.data for output in outputs(run) if "data" in output]
+    assert sum("image/png" in data for data in shown) >= 9
+    pages = "".join(data.get("text/html", "") for data in shown)
+    assert pages.count("<audio") >= 5
+    assert "<video" in pages
+    assert "<svg" in pages
+
+
+def test_what_was_trained_is_on_the_hub(run, server):
+    repository = server.hub.repositories["model", "owner/notebook"]
+    files = repository.commits[repository.branches["main"]]
+    assert {"README.md", "config.json", "model.safetensors", "processor_config.json"} <= set(files)
+    assert "# owner/notebook" in files["README.md"].decode()
+    assert "came back from owner/notebook" in outputs(run)[-1].text
+
+
+def test_the_notebook_is_kept_without_outputs():
+    """A number or a picture that no test makes again would soon be wrong."""
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    assert not outputs(notebook)
+    assert not any(cell.get("execution_count") for cell in notebook.cells)

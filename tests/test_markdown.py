@@ -1,4 +1,4 @@
-"""Every block of code in every Markdown file runs as it stands, in a folder that holds what it names, at a small size."""
+"""Every block of code of every Markdown file runs as it stands, in a folder that holds what it names, at small size."""
 
 import json
 import re

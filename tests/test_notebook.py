@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from hub_server import HubServer
+from huggingface_hub import ModelCard
 
 nbformat = pytest.importorskip("nbformat", reason="running a notebook needs nbclient")
 nbclient = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
@@ -60,7 +61,9 @@ def test_what_was_trained_is_on_the_hub(run, server):
     repository = server.hub.repositories["model", "owner/notebook"]
     files = repository.commits[repository.branches["main"]]
     assert {"README.md", "config.json", "model.safetensors", "processor_config.json"} <= set(files)
-    assert "# owner/notebook" in files["README.md"].decode()
+    card = ModelCard(files["README.md"].decode())
+    assert "# owner/notebook" in card.text
+    assert {result.metric_type for result in card.data.eval_results} >= {"recall_at_1", "median_rank"}
     assert "came back from owner/notebook" in outputs(run)[-1].text
 
 

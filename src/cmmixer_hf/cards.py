@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .data import SourceError
 from .dataset_card import SHARDS, write_dataset_card
@@ -26,7 +27,8 @@ def write_card(settings: CardSettings) -> None:
         SourceError: the folder holds neither a model nor shards.
     """
     folder = Path(settings.folder)
-    facts = {name: value for name, value in (("name", settings.name), ("license", settings.license)) if value}
+    given: dict[str, Any] = {"name": settings.name, "license": settings.license}
+    facts = {name: value for name, value in given.items() if value}
     if (folder / "config.json").exists():
         written, kind = write_model_card(folder, **facts), ""
     elif any(folder.glob(SHARDS)):

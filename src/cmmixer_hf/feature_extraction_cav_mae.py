@@ -112,11 +112,11 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
         return (mel - self.audio_mean) / self.audio_std
 
     def compact(self, audio_values: Tensor) -> Tensor:
-        """All of it: there is one channel."""
+        """All of `audio_values`, (batch, time, mel bins): there is one channel."""
         return audio_values
 
     def expand(self, kept: Tensor) -> Tensor:
-        """Itself."""
+        """Itself, (batch, time, mel bins)."""
         return kept
 
     def _make_mel_filters(self) -> np.ndarray:

@@ -190,7 +190,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return audio_values[:, :, :1]
 
     def expand(self, kept: Tensor) -> Tensor:
-        """`audio_values` again, of what [`compact`] kept, without storing anything."""
+        """`audio_values` (batch, K, 3, height, width) of what [`compact`] kept, without storing anything."""
         return kept.expand(-1, -1, 3, -1, -1)
 
     def denormalise(self, pixel_values: Tensor) -> Tensor:

@@ -72,7 +72,11 @@ class Match:
 
 
 class RetrievalIndex:
-    """Items with segment embeddings, searched by the score that Eq. 2 trains.
+    """Items with segment embeddings, searched by the score that Eq. 2 trains; [`build`] makes one, [`load`] opens one.
+
+    Args:
+        facts: which model made the embeddings, and how.
+        store: where the rows are.
 
     Example:
 

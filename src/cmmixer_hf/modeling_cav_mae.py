@@ -271,7 +271,13 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
     def reconstruct(
         self, encoded: CAVMAEModelOutput, originals: dict[str, Tensor], *, return_loss: bool
     ) -> dict[str, Tensor]:
-        """Predicted patches of both modalities, and how far the hidden ones are off."""
+        """Predicted patches of both modalities, and with `return_loss` how far the hidden ones are off.
+
+        Args:
+            encoded: tokens of the visible patches.
+            originals: what they are of, `video` (batch, 1, channels, H, W) and `audio` (batch, time, mel bins).
+            return_loss: compare.
+        """
         stacks = {modality: self.as_stack(original) for modality, original in originals.items()}
         grids = {modality: patch_grid(stack, self.config.patch_size) for modality, stack in stacks.items()}
         ids_restore = {modality: encoded[f"{modality}_ids_restore"] for modality in MODALITIES}
@@ -285,7 +291,13 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
         return found
 
     def contrast(self, encoded: CAVMAEModelOutput, *, track_id: Tensor | None, return_loss: bool) -> dict[str, Tensor]:
-        """Means of the visible tokens of either modality's own pass, and InfoNCE between them (Eq. 7)."""
+        """Means of the visible tokens of either modality's own pass, and InfoNCE between them (Eq. 7).
+
+        Args:
+            encoded: tokens of the visible patches.
+            track_id: (batch,) integers, equal for clips that are positives of one another.
+            return_loss: compute InfoNCE.
+        """
         video, audio = (mean_features(encoded, modality) for modality in ("video", "audio"))
         found = {"video_embeds": video["pooler_output"], "audio_embeds": audio["pooler_output"]}
         if return_loss:
@@ -305,7 +317,7 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
         return spectrogram_stack(original, self.config) if original.ndim == 3 else original
 
     def unpatchify(self, logits: Tensor, original: Tensor) -> Tensor:
-        """Predicted patches in the shape of `original`, the shown frames (batch, 1, channels, H, W) or `audio_values`.
+        """Predicted patches, `logits`, in the shape of `original`: (batch, 1, channels, H, W), or `audio_values`.
 
         Under `norm_pix_loss` the prediction is relative to each patch's mean and deviation, taken from `original`.
         """

@@ -235,19 +235,25 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         )
 
     def draw_mixing_mask(self, stack: Tensor) -> Tensor:
-        """M of Eq. 1 for a stack, by the configured mixer."""
+        """M of Eq. 1 for a stack (batch, K, channels, H, W), by the configured mixer: (batch, K, 1, H, W)."""
         batch, frames, _, height, width = stack.shape
         options = self.config.mixer_kwargs or {}
         return draw_mask(self.config.mixer, batch, frames, (height, width), device=stack.device, **options)
 
     def reconstruction_loss(self, logits: Tensor, original: Tensor, mask: Tensor) -> Tensor:
-        """Error of one modality's predicted patches against its original stack."""
+        """Error of one modality's predicted patches against its original stack.
+
+        Args:
+            logits: predictions, (batch, tokens, p · p · channels).
+            original: (batch, K, channels, H, W).
+            mask: (batch, tokens), 1 where a patch was hidden.
+        """
         target = stack_patches(original, self.config)
         counted = mask if self.config.loss_on == "masked" else None
         return reconstruction_loss(logits, target, counted, norm_pix=self.config.norm_pix_loss)
 
     def unpatchify(self, logits: Tensor, original: Tensor) -> Tensor:
-        """Predicted patches as a stack like `original`, (batch, K, channels, H, W).
+        """Predicted patches, `logits`, as a stack like `original`, (batch, K, channels, H, W).
 
         Under `norm_pix_loss` the prediction is relative to each patch's mean and deviation, taken from `original`.
         """

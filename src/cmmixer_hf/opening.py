@@ -45,7 +45,13 @@ DECODE_ERRORS = (
 
 
 class MediaError(Exception):
-    """A file that cannot be used: which one, why, and what to do about it, on one line."""
+    """A file that cannot be used: which one, why, and what to do about it, on one line.
+
+    Args:
+        path: of the file.
+        reason: why, `"it has no sound"`.
+        advice: what to do, `"leave it out"`.
+    """
 
     def __init__(self, path: str, reason: str, advice: str) -> None:
         super().__init__(path, reason, advice)  # all three, so that it can be pickled between processes

@@ -19,7 +19,8 @@ class SafePreTrainedModel(PreTrainedModel):
     ) -> Self:
         """[`PreTrainedModel.from_pretrained`] with another default: `use_safetensors=False` asks for pickles.
 
-        Where a repository on the Hub has pickles only, transformers asks the Hub's converter for safetensors, and gives
-        it your token if the repository is private; with `DISABLE_SAFETENSORS_CONVERSION=1` it refuses at once.
+        `pretrained_model_name_or_path` is a folder or a Hub name, `args` go to the model's `__init__`. Where a
+        repository on the Hub has pickles only, transformers asks the Hub's converter for safetensors, and gives it
+        your token if the repository is private; with `DISABLE_SAFETENSORS_CONVERSION=1` it refuses at once.
         """
         return super().from_pretrained(pretrained_model_name_or_path, *args, use_safetensors=use_safetensors, **kwargs)

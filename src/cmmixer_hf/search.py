@@ -129,7 +129,7 @@ class Searcher:
         return self.index.search(self.embed(query, plus=plus, minus=minus), k, where=where)
 
     def embed(self, query: QueryFile, *, plus: Iterable[QueryFile] = (), minus: Iterable[QueryFile] = ()) -> Tensor:
-        """Segment embeddings of a query, (K, size), L2-normalised."""
+        """Segment embeddings of a query bent by `plus` and `minus`, (K, size), L2-normalised."""
         return combine_queries(
             self._embed_part(query),
             plus=[self._embed_part(part) for part in plus],

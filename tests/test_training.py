@@ -22,6 +22,9 @@ from cmmixer_hf import (
 )
 from cmmixer_hf.data import load_prepared
 from cmmixer_hf.frozen_features import FrozenFeatures
+from cmmixer_hf.modeling_cbmvr import CBMVRForRetrieval
+from cmmixer_hf.modeling_cmmvr import CMMVRForRetrieval
+from cmmixer_hf.modeling_cvmvae import CVMVAEForRetrieval
 from cmmixer_hf.modeling_mvpt import MVPtForRetrieval
 from cmmixer_hf.prepared_clips import SourceError
 from cmmixer_hf.training import train
@@ -61,11 +64,12 @@ def test_the_run_folder_has_a_card_whose_scores_are_of_its_weights(clips, tmp_pa
     assert card().data.eval_results is None
 
 
-def test_what_is_no_public_class_gets_a_card_too(clips, tmp_path):
+@pytest.mark.parametrize("head", [CBMVRForRetrieval, CMMVRForRetrieval, CVMVAEForRetrieval, MVPtForRetrieval])
+def test_what_is_no_public_class_gets_a_card_too(head, clips, tmp_path):
     features = FrozenFeatures.from_encoder(make_model(CMMixerModel))
-    model = MVPtForRetrieval.from_features(video=features, audio=features)
+    model = head.from_features(video=features, audio=features)
     train(model, clips, EXTRACTOR, make_settings(tmp_path, epochs=1), progress=False)
-    assert "from cmmixer_hf.modeling_mvpt import MVPtForRetrieval" in (tmp_path / "README.md").read_text()
+    assert f"from {head.__module__} import {head.__name__}" in (tmp_path / "README.md").read_text()
 
 
 def test_retrieval_trains_on_the_same_clips(clips, tmp_path):

@@ -162,7 +162,8 @@ def _metadata(config: PreTrainedConfig, facts: CardFacts, pipeline_tag: str | No
 def _changes(config: PreTrainedConfig) -> dict[str, Any]:
     """Fields of a configuration that are not what its class has by default."""
     default = type(config)().to_dict()
-    return {name: value for name in type(config).__annotations__ if (value := getattr(config, name)) != default[name]}
+    fields = [name for name in type(config).__annotations__ if name in default]
+    return {name: value for name in fields if (value := getattr(config, name)) != default[name]}
 
 
 def _module(config: PreTrainedConfig, architecture: str) -> str:

@@ -23,7 +23,7 @@ processing_cmmixer training_log yardstick
 classification convert deduplication doctor embedder evaluation folders manifests match_picture model_inputs
 modeling_cmmvr recipes survey
 
-arms published scoring search streams training
+arms mteb_encoder published scoring search streams training
 
 experiment shards sources
 

@@ -28,16 +28,18 @@ class Embedder:
     Args:
         model: folder or Hub name of a [`CMMixerForRetrieval`] saved with its processor.
         device: where it runs; the first GPU, or the CPU where there is none, by default.
+        revision: branch, tag or commit of a Hub name; the newest by default.
 
     Raises:
         SourceError: there is no such model.
     """
 
-    def __init__(self, model: str, device: torch.device | str | None = None):
+    def __init__(self, model: str, device: torch.device | str | None = None, *, revision: str | None = None):
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        asked: dict[str, Any] = {"revision": revision} if revision else {}
         try:
-            self.model = CMMixerForRetrieval.from_pretrained(model, use_safetensors=True).eval().to(device)
-            self.processor = CMMixerProcessor.from_pretrained(model)
+            self.model = CMMixerForRetrieval.from_pretrained(model, use_safetensors=True, **asked).eval().to(device)
+            self.processor = CMMixerProcessor.from_pretrained(model, **asked)
         except OSError as error:
             reason = " ".join(str(error).split())
             raise SourceError(

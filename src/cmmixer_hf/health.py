@@ -28,6 +28,7 @@ EXTRAS = {
     "demo": "`cmmixer demo` and its report with pictures",
     "app": "the demo page in a browser",
     "milvus": "a search index on Milvus, up to a cluster",
+    "mteb": "scores on the audio-visual tasks of the public board MTEB",
     "ray": "preparing clips on many machines",
     "tracking": "training curves in TensorBoard, Trackio or Weights & Biases",
 }

@@ -49,9 +49,12 @@ oldest:  ## a quick part of the tests on the oldest versions that setup.cfg allo
 	.venv-oldest/bin/pip install --quiet -c .venv-oldest/constraints.txt -e ".[demo]" pytest
 	.venv-oldest/bin/python -m pytest -m "not slow" $(QUICK)
 
+# `make newest TORCH=torch==2.13.0` keeps to one torch, such as a build for CPUs that pip finds on this machine.
+TORCH ?= torch
+
 newest:  ## the same on the newest versions that there are
 	$(PYTHON) -m venv .venv-newest
-	.venv-newest/bin/pip install --quiet --upgrade -e ".[demo]" pytest
+	.venv-newest/bin/pip install --quiet --upgrade "$(TORCH)" -e ".[demo]" pytest
 	.venv-newest/bin/python -m pytest -m "not slow" $(QUICK)
 
 wheel: $(VENV)/ready  ## dist/: what is released

@@ -1,7 +1,8 @@
 """What people do with the Hub, for `test_hub.py` to run in processes of their own: `hub_client.py STEP,… FOLDER`.
 
 The Hub's address, tokens and caches are read from the environment when huggingface_hub is imported, so a test that sets
-them needs a fresh process. FOLDER holds `model`, a retrieval model with its processor, `clips`, and `shards` of them.
+them needs a fresh process. FOLDER holds `model` and `cav-mae`, retrieval models with their processors, `clips`, and
+`shards` of them.
 """
 
 import sys
@@ -70,18 +71,30 @@ def share_with_cards(folder: Path) -> None:
         assert main(["card", str(folder / here), "--name", name]) == 0
         HfApi().create_repo(name, repo_type=kind)
         HfApi().upload_folder(repo_id=name, folder_path=folder / here, repo_type=kind)
+    HfApi().create_repo("owner/secret-shards", repo_type="dataset", private=True)
+    HfApi().upload_folder(repo_id="owner/secret-shards", folder_path=folder / "shards", repo_type="dataset")
     ModelCard.load("owner/carded").validate()
     DatasetCard.load("owner/shards").validate()
 
 
 def load_without_network(folder: Path) -> None:
     """What was loaded before is there; what was not says why not."""
+    import datasets
+    from huggingface_hub import snapshot_download
+
     from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
+    from cmmixer_hf.data import SourceError, load_prepared
 
     CMMixerProcessor.from_pretrained("owner/retrieval")
     CMMixerForRetrieval.from_pretrained("owner/retrieval")
+    CMMixerForRetrieval.from_pretrained("owner/retrieval", revision="v1")
     with pytest.raises(OSError, match=r"We couldn't connect to .* couldn't find them in the cached files"):
         CMMixerForRetrieval.from_pretrained("owner/other")
+    rows = list(load_prepared(folder / "shards"))
+    assert list(load_prepared(snapshot_download("owner/shards", repo_type="dataset"))) == rows
+    assert datasets.load_dataset("owner/clips", split="train").to_list() == rows
+    with pytest.raises(SourceError, match=r"owner/shards cannot be reached .*: check the network, or download it once"):
+        load_prepared("hf://datasets/owner/shards")
 
 
 def push_pickles(folder: Path) -> None:
@@ -114,32 +127,51 @@ def refuse_pickles(folder: Path) -> None:
         cmmixer_hf.CMMixerForRetrieval.from_encoder_pretrained("owner/evil")
 
 
+HEADS = ("ForPreTraining", "ForVideoClassification", "ForAudioClassification")  # as in the names of the Auto classes
+
+
 def share_with_code(folder: Path) -> None:
-    """The files go along with the weights."""
+    """The files go along with the weights: to the Hub, and for every head into a folder."""
+    import cmmixer_hf
     from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
     from cmmixer_hf.auto_classes import share_with_code
 
     share_with_code()
-    CMMixerForRetrieval.from_pretrained(folder / "model").push_to_hub("owner/with-code")
-    CMMixerProcessor.from_pretrained(folder / "model").push_to_hub("owner/with-code")
-    CMMixerProcessor.from_pretrained(folder / "model").feature_extractor.push_to_hub("owner/extractor-with-code")
+    model = CMMixerForRetrieval.from_pretrained(folder / "model")
+    processor = CMMixerProcessor.from_pretrained(folder / "model")
+    model.push_to_hub("owner/with-code")
+    processor.push_to_hub("owner/with-code")
+    processor.feature_extractor.push_to_hub("owner/extractor-with-code")
+    for head in HEADS:
+        getattr(cmmixer_hf, f"CMMixer{head}")(model.config).save_pretrained(folder / head)
+    cav_mae = cmmixer_hf.CAVMAEForRetrieval.from_pretrained(folder / "cav-mae")
+    extractor = cmmixer_hf.CAVMAEFeatureExtractor.from_pretrained(folder / "cav-mae")
+    for part in (cav_mae, CMMixerProcessor(extractor)):
+        part.push_to_hub("owner/cav-mae-with-code")
+    extractor.push_to_hub("owner/cav-mae-extractor-with-code")
 
 
 def load_without_package(folder: Path) -> None:
-    """Model, extractor and processor where this package is not installed; prints one score."""
+    """Models, extractors and processors where this package is not installed; prints a score of each retriever."""
     sys.modules["cmmixer_hf"] = None  # as if it were not there
     import torch
+    import transformers
     from transformers import AutoFeatureExtractor, AutoModel, AutoProcessor
 
-    model = AutoModel.from_pretrained("owner/with-code", trust_remote_code=True).eval()
-    processor = AutoProcessor.from_pretrained("owner/with-code", trust_remote_code=True)
-    extractor = AutoFeatureExtractor.from_pretrained("owner/extractor-with-code", trust_remote_code=True)
-    parts = (model, processor, processor.feature_extractor, extractor)
-    assert all(type(part).__module__.startswith("transformers_modules.") for part in parts)
-    assert extractor.to_dict().items() >= {"num_frames": 2, "image_size": 32}.items()
     clip = next((folder / "clips").glob("*.mp4"))
-    with torch.inference_mode():
-        print(model(**processor(videos=clip, audio=clip)).logits_per_video.item())
+    for name, settings in (("", {"num_frames": 2, "image_size": 32}), ("cav-mae-", {"num_frames": 2})):
+        model = AutoModel.from_pretrained(f"owner/{name}with-code", trust_remote_code=True).eval()
+        processor = AutoProcessor.from_pretrained(f"owner/{name}with-code", trust_remote_code=True)
+        extractor = AutoFeatureExtractor.from_pretrained(f"owner/{name}extractor-with-code", trust_remote_code=True)
+        parts = (model, processor, processor.feature_extractor, extractor)
+        assert all(type(part).__module__.startswith("transformers_modules.") for part in parts)
+        assert extractor.to_dict().items() >= settings.items()
+        with torch.inference_mode():
+            print(model(**processor(videos=clip, audio=clip)).logits_per_video.item())
+    for head in HEADS:
+        loaded = getattr(transformers, f"AutoModel{head}").from_pretrained(folder / head, trust_remote_code=True)
+        assert type(loaded).__name__ == f"CMMixer{head}"
+        assert type(loaded).__module__.startswith("transformers_modules.")
 
 
 def load_clips(folder: Path) -> None:
@@ -159,6 +191,27 @@ def load_clips(folder: Path) -> None:
     assert unpack_frames(whole[0]).shape[-1] == 3
     assert len(unpack_waveforms(whole[0])) == len(unpack_frames(whole[0]))
     assert list(load_prepared(snapshot_download("owner/shards", repo_type="dataset"))) == rows
+    assert list(load_prepared("hf://datasets/owner/shards")) == rows
+
+
+def refuse_clips(folder: Path) -> None:
+    """Clips that are private, missing or of another revision; run by a guest."""
+    import datasets
+
+    from cmmixer_hf.cli import main
+    from cmmixer_hf.data import SourceError, load_prepared
+
+    for name in ("owner/secret-shards", "owner/none", "owner/shards@no-such-branch"):
+        with pytest.raises(
+            SourceError, match=rf"{name} holds no prepared clips: .*; a private one needs `hf auth login`"
+        ):
+            load_prepared(f"hf://datasets/{name}")
+    with pytest.raises(
+        datasets.exceptions.DatasetNotFoundError, match="doesn't exist on the Hub or cannot be accessed"
+    ):
+        datasets.load_dataset("owner/clips")
+    assert main(["evaluate", "hf://datasets/owner/none", "--model", str(folder / "model")]) == 1
+    assert main(["index", str(folder / "clips"), str(folder / "index"), "--model", "owner/secret"]) == 1
 
 
 if __name__ == "__main__":

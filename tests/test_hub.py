@@ -13,7 +13,15 @@ from conftest import TINY_SIZES
 from hub_server import HubServer, check_card
 
 import cmmixer_hf
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf import (
+    CAVMAEConfig,
+    CAVMAEFeatureExtractor,
+    CAVMAEForRetrieval,
+    CMMixerConfig,
+    CMMixerFeatureExtractor,
+    CMMixerForRetrieval,
+    CMMixerProcessor,
+)
 from cmmixer_hf.media import Sampling
 from cmmixer_hf.prepare import prepare
 
@@ -33,6 +41,10 @@ def folder(clip_files, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
     CMMixerForRetrieval(CMMixerConfig(**TINY_SIZES)).save_pretrained(folder / "model")
     CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(folder / "model")
+    sound = {"audio_length": 64, "num_mel_bins": 32}
+    small = {"num_hidden_layers": 2, "hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
+    CAVMAEForRetrieval(CAVMAEConfig(image_size=32, num_frames=2, **sound, **small)).save_pretrained(folder / "cav-mae")
+    CMMixerProcessor(CAVMAEFeatureExtractor(2, image_size=32, **sound)).save_pretrained(folder / "cav-mae")
     (folder / "clips").symlink_to(clip_files[0].parent)
     prepare(clip_files, folder / "shards", Sampling(num_frames=2, shorter_side=32), progress=False)
     return folder
@@ -102,6 +114,14 @@ def test_folders_are_shared_with_their_cards(session, server):
     assert "POST /api/validate-yaml" in server.hub.requests
 
 
+def test_refusals_of_clips_say_what_to_do(session, client, folder):
+    told = client("refuse_clips", HF_TOKEN="hf_guest", HF_HOME=str(folder / "guest")).stderr.splitlines()
+    missing, private = (line for line in told if line.startswith("cmmixer: "))
+    assert "hf://datasets/owner/none holds no prepared clips" in missing
+    assert "If this is a private repository" in private
+    assert all("hf auth login" in line for line in (missing, private))
+
+
 def test_prepared_clips_are_pushed_and_loaded(session, server):
     assert any(name.endswith(".parquet") for name in files_of(server, "dataset", "owner/clips"))
 
@@ -125,14 +145,36 @@ def needed(*names: str) -> set[str]:
     return found
 
 
-def test_shared_code_works_where_the_package_is_not_installed(session, client, server, folder):
-    files = files_of(server, "model", "owner/with-code")
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("with-code", ("configuration_cmmixer.py", "modeling_cmmixer.py", "processing_cmmixer.py")),
+        ("extractor-with-code", ("feature_extraction_cmmixer.py",)),
+        (
+            "cav-mae-with-code",
+            (
+                "configuration_cav_mae.py",
+                "modeling_cav_mae.py",
+                "feature_extraction_cav_mae.py",
+                "processing_cmmixer.py",
+            ),
+        ),
+        ("cav-mae-extractor-with-code", ("feature_extraction_cav_mae.py",)),
+    ],
+)
+def test_what_is_shared_with_code_is_exactly_what_it_needs(session, server, name, entries):
+    files = files_of(server, "model", f"owner/{name}")
     code = {name for name in files if name.endswith(".py")}
-    assert code == needed("configuration_cmmixer.py", "modeling_cmmixer.py", "processing_cmmixer.py")
+    assert code == needed(*entries)
     assert all(files[name] == (SOURCE / name).read_bytes() for name in code)
-    score = float(client("load_without_package").stdout)
+
+
+def test_shared_code_works_where_the_package_is_not_installed(session, client, folder):
     clip = next((folder / "clips").glob("*.mp4"))
-    inputs = CMMixerProcessor.from_pretrained(folder / "model")(videos=clip, audio=clip)
-    with torch.inference_mode():
-        expected = CMMixerForRetrieval.from_pretrained(folder / "model")(**inputs).logits_per_video.item()
-    assert score == pytest.approx(expected, rel=1e-5)
+    retrievers = {"model": CMMixerForRetrieval, "cav-mae": CAVMAEForRetrieval}
+    scores = map(float, client("load_without_package").stdout.split())
+    for (name, retriever), score in zip(retrievers.items(), scores, strict=True):
+        inputs = CMMixerProcessor.from_pretrained(folder / name)(videos=clip, audio=clip)
+        with torch.inference_mode():
+            expected = retriever.from_pretrained(folder / name)(**inputs).logits_per_video.item()
+        assert score == pytest.approx(expected, rel=1e-5)

@@ -61,18 +61,30 @@ def load_prepared(folder: str | Path) -> PreparedClips:
         folder: what `cmmixer prepare` wrote, or a URL of a copy of it (`hf://datasets/USER/NAME`, `s3://…`).
 
     Raises:
-        SourceError: the folder was never prepared, or preparing it was not finished.
+        SourceError: the folder was never prepared, preparing it was not finished, or its URL cannot be reached.
     """
-    filesystem, root = fsspec.core.url_to_fs(str(folder))
-    claim = f"{root}/prepared.json"
-    if not filesystem.exists(claim):
-        raise SourceError(f"{folder} holds no prepared clips: make them with `cmmixer prepare`")
-    count = json.loads(filesystem.cat_file(claim))["shards"]
+    count, there = _read_claim(str(folder))
     names = [shard_path(Path(), number).name for number in range(count)]
-    there = {Path(path).name for path in filesystem.ls(root, detail=False)}
     if missing := [name for name in names if name not in there]:
         raise SourceError(f"{folder} is not finished, {missing[0]} is missing: run `cmmixer prepare` again to go on")
     return PreparedClips([f"{folder}/{name}" for name in names])
+
+
+def _read_claim(folder: str) -> tuple[int, set[str]]:
+    """How many shards a folder or URL is to have, and the names of all files that it has."""
+    try:
+        filesystem, root = fsspec.core.url_to_fs(folder)
+        claim = json.loads(filesystem.cat_file(f"{root}/prepared.json"))
+        return claim["shards"], {Path(path).name for path in filesystem.ls(root, detail=False)}
+    except (FileNotFoundError, NotADirectoryError) as error:
+        private = "; a private one needs `hf auth login`, or what its store asks for" if "://" in folder else ""
+        raise SourceError(f"{folder} holds no prepared clips: make them with `cmmixer prepare`{private}") from error
+    except Exception as error:
+        if "://" not in folder:
+            raise
+        reason = " ".join(str(error).split())  # each kind of store has errors of its own, some without a common base
+        advice = "check the network, or download it once (`hf download`) and give the folder"
+        raise SourceError(f"{folder} cannot be reached ({reason}): {advice}") from error
 
 
 def unpack_frames(row: Row) -> Tensor:

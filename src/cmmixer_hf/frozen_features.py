@@ -118,7 +118,8 @@ class FrozenFeatures(PreTrainedModel):
         """
         config = AutoConfig.from_pretrained(pretrained_model_name_or_path)
         config = getattr(config, "vision_config", config)
-        return cls.from_encoder(AutoModel.from_pretrained(pretrained_model_name_or_path, config=config), **settings)
+        encoder = AutoModel.from_pretrained(pretrained_model_name_or_path, config=config, use_safetensors=True)
+        return cls.from_encoder(encoder, **settings)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":
         """Stay frozen and in evaluation mode, whatever the model around does.

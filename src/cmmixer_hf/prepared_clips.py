@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 MOST_OPEN = 256  # shards at a time, for systems that allow a process 1024 files
 OPENING_THREADS = 16  # a remote shard takes some round trips to open
@@ -117,7 +118,7 @@ class _Shard:
 
     def __init__(self, url: str):
         filesystem, path = fsspec.core.url_to_fs(url)
-        local = isinstance(filesystem, fsspec.implementations.local.LocalFileSystem)
+        local = isinstance(filesystem, LocalFileSystem)
         self.file = pq.ParquetFile(path, memory_map=True) if local else pq.ParquetFile(filesystem.open(path))
         metadata = self.file.metadata
         self.ends = np.cumsum([metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -19,32 +20,53 @@ ROOT = Path(__file__).parent.parent
 SOURCE = Path(cmmixer_hf.__file__).parent
 
 
+# What belongs to a release beside the package.
+FILES = ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md")
+FILES += ("constraints.txt", "pyproject.toml", "setup.cfg")
+FOLDERS = (".github", "benchmarks", "examples", "model_cards", "src", "tests")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel, built from a copy so that nothing is left in the repository."""
-    pytest.importorskip("build", reason="building a wheel needs build")
+def release(tmp_path_factory) -> Path:
+    """Folder of the source distribution and of the wheel made from it; built from a copy, to leave nothing here."""
+    pytest.importorskip("build", reason="building a release needs build")
     pytest.importorskip("setuptools", reason="building without isolation needs setuptools")
     copy = tmp_path_factory.mktemp("release")
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in FILES:
         shutil.copy(ROOT / name, copy)
-    shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
+    for name in FOLDERS:
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", "dist", "."]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (built,) = (copy / "dist").iterdir()
+    return copy / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(release) -> Path:
+    (built,) = release.glob("*.whl")
     return built
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        (metadata,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
-        (scripts,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("entry_points.txt"))
+        about = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
     assert names == {f"cmmixer_hf/{path.name}" for path in SOURCE.iterdir() if path.is_file()}
     assert {"cmmixer_hf/py.typed", "cmmixer_hf/model_card.md", "cmmixer_hf/report.html"} <= names
-    assert f"\nVersion: {cmmixer_hf.__version__}\n" in metadata
-    assert "\nRequires-Python: >=3.11\n" in metadata
-    assert "cmmixer = cmmixer_hf.cli:main" in scripts
+    assert f"\nVersion: {cmmixer_hf.__version__}\n" in about["METADATA"]
+    assert "\nRequires-Python: >=3.11\n" in about["METADATA"]
+    assert "cmmixer = cmmixer_hf.cli:main" in about["entry_points.txt"]
+    assert about["LICENSE"] == (ROOT / "LICENSE").read_text()
+
+
+def test_the_source_distribution_holds_tests_examples_and_what_runs_them(release):
+    (built,) = release.glob("*.tar.gz")
+    with tarfile.open(built) as archive:
+        there = {name.partition("/")[2] for name in archive.getnames()}
+    files = {path for name in FOLDERS for path in (release.parent / name).rglob("*") if path.is_file()}
+    missing = {path.relative_to(release.parent).as_posix() for path in files} | set(FILES)
+    assert not {name for name in missing - there if ".egg-info/" not in name}
 
 
 @pytest.mark.slow
@@ -87,9 +109,14 @@ def test_versions_agree():
     assert workflow["jobs"]["test"]["strategy"]["matrix"]["python"] == tested
 
 
-def test_the_workflow_calls_make_targets_that_exist():
+def test_the_workflow_runs_make_targets_alone():
+    """What a push is checked by is what anybody can run, and each target is there."""
     makefile = (ROOT / "Makefile").read_text()
-    called = re.findall(r"make (\w+)", (ROOT / ".github" / "workflows" / "ci.yml").read_text())
-    assert {"check", "test", "oldest", "newest", "wheel"} <= set(called)
-    for target in called:
-        assert f"\n{target}:" in makefile
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    commands = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    commands.remove("${{ matrix.command }}")
+    commands += jobs["versions"]["strategy"]["matrix"]["command"]
+    assert set(commands) == {"make check", "make test", "make oldest", "make newest", "make wheel"}
+    for command in commands:
+        assert f"\n{command.removeprefix('make ')}:" in makefile
+    assert "make test " in (ROOT / "README.md").read_text()

@@ -40,7 +40,7 @@ def push_and_load(folder: Path) -> None:
         torch.testing.assert_close(next(loaded.parameters()), expected)
     assert AutoProcessor.from_pretrained("owner/retrieval").to_dict() == processor.to_dict()
     assert type(AutoFeatureExtractor.from_pretrained("owner/extractor")) is CMMixerFeatureExtractor
-    ModelCard.load("owner/retrieval").validate()
+    assert ModelCard.load("owner/retrieval").data.library_name == "transformers"
 
 
 def be_refused(folder: Path) -> None:
@@ -73,8 +73,8 @@ def share_with_cards(folder: Path) -> None:
         HfApi().upload_folder(repo_id=name, folder_path=folder / here, repo_type=kind)
     HfApi().create_repo("owner/secret-shards", repo_type="dataset", private=True)
     HfApi().upload_folder(repo_id="owner/secret-shards", folder_path=folder / "shards", repo_type="dataset")
-    ModelCard.load("owner/carded").validate()
-    DatasetCard.load("owner/shards").validate()
+    assert "cmmixer" in ModelCard.load("owner/carded").data.tags
+    assert "cmmixer" in DatasetCard.load("owner/shards").data.tags
 
 
 def load_without_network(folder: Path) -> None:

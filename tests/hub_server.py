@@ -245,6 +245,7 @@ def _folder_info(path: str) -> dict[str, Any]:
 
 _API = r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+/[^/]+)"
 _REPO = r"/(?P<kind>datasets/)?(?P<name>[^/]+/[^/]+)"
+_SHORT = r"/api/(?P<kind>models|datasets)/(?P<name>[^/]+)"  # names without an owner, which nothing here has
 _REVISION = r"(?P<revision>[^/]+)"
 ROUTES = [
     ("GET", "/api/whoami-v2", Answers.whoami),
@@ -255,6 +256,7 @@ ROUTES = [
     ("PUT", r"/large/(?P<oid>\w+)", Answers.large_put),
     ("POST", rf"{_API}/commit/{_REVISION}", Answers.commit),
     ("GET", rf"{_API}(/revision/{_REVISION})?", Answers.info),
+    ("GET", rf"{_SHORT}(/revision/{_REVISION})?", Answers.info),
     ("GET", rf"{_API}/tree/{_REVISION}(?P<path>/.*)?", Answers.tree),
     ("POST", rf"{_API}/paths-info/{_REVISION}", Answers.paths_info),
     ("GET", rf"{_API}/refs", Answers.refs),

@@ -107,11 +107,13 @@ def test_pickled_weights_are_neither_loaded_nor_downloaded(session, server, fold
 
 
 def test_folders_are_shared_with_their_cards(session, server):
-    assert "# owner/carded" in files_of(server, "model", "owner/carded")["README.md"].decode()
+    card = files_of(server, "model", "owner/carded")["README.md"].decode()
+    assert "# owner/carded" in card
+    assert not check_card(card)
     assert {"README.md", "errors.csv", "part-00000.parquet", "prepared.json"} == set(
         files_of(server, "dataset", "owner/shards")
     )
-    assert "POST /api/validate-yaml" in server.hub.requests
+    assert "POST /api/validate-yaml" in server.hub.requests  # by which the client has a commit's card checked
 
 
 def test_refusals_of_clips_say_what_to_do(session, client, folder):

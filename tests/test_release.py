@@ -1,6 +1,7 @@
 """What is released: a wheel with everything in it, which works where there is no repository."""
 
 import configparser
+import json
 import os
 import re
 import shutil
@@ -95,6 +96,12 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
     assert "last_hidden_state" in (tmp_path / "model" / "README.md").read_text()
     demo = run(cmmixer, "demo", "--clips", "8", "--held_out", "5", "--pretraining_samples", "8", "--queries", "1")
     assert "report.html" in demo
+    clip = next((tmp_path / "demo" / "seed-0" / "clips").glob("*.mp4"))
+    run(cmmixer, "index", clip.parent, "music", "--model", "demo/seed-0/retrieval")
+    assert len(json.loads(run(cmmixer, "search", clip, "music", "-k", "3", "--json"))["matches"]) == 3
+    shutil.copy(clip, tmp_path / "my_clip.mp4")
+    quick_start = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
+    assert len(run(python, "-c", quick_start).splitlines()) == 5
 
 
 def test_versions_agree():

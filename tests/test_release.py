@@ -75,10 +75,6 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
     """In an environment of its own, with the dependencies of this one lent to it."""
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     python = tmp_path / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
-    subprocess.run(install, check=True)
-    (lent,) = (tmp_path / "venv").glob("lib/*/site-packages")
-    (lent / "lent.pth").write_text(sysconfig.get_path("purelib"))  # a .pth file inside it is not read, so ours wins
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
 
     def run(*command: str | Path) -> str:
@@ -86,6 +82,9 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    run(python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel)
+    (lent,) = (tmp_path / "venv").glob("lib/*/site-packages")
+    (lent / "lent.pth").write_text(sysconfig.get_path("purelib"))  # a .pth file inside it is not read, so ours wins
     where = run(python, "-c", "import cmmixer_hf; print(cmmixer_hf.__file__)").strip()
     assert Path(where).is_relative_to(tmp_path)
     cmmixer = tmp_path / "venv" / "bin" / "cmmixer"

@@ -117,7 +117,8 @@ class _Run:
         self.order = plan_order(clips, settings, self.accelerator.num_processes)
         self.steps = settings.max_steps or settings.epochs * self.order.steps_per_epoch
         if settings.activation_checkpointing:
-            model.activation_checkpointing_enable()
+            kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # as in 5.6
+            getattr(model, f"{kind}_checkpointing_enable")()
         self.model, self.optimizer = self.accelerator.prepare(model.train(), make_optimizer(model, settings))
         self.schedule = make_schedule(
             self.optimizer, settings, steps_per_epoch=self.order.steps_per_epoch, steps=self.steps

@@ -93,7 +93,8 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
     cmmixer_hf.CMMixerModel(tiny_config).save_pretrained(tmp_path / "model")
     run(cmmixer, "card", "model")
     assert "last_hidden_state" in (tmp_path / "model" / "README.md").read_text()
-    demo = run(cmmixer, "demo", "--clips", "8", "--held_out", "5", "--pretraining_samples", "8", "--queries", "1")
+    small = ("--clips", "8", "--held_out", "5", "--pretraining_samples", "8", "--queries", "1")
+    demo = run(cmmixer, "demo", "--output", "demo/seed-0", *small)  # where `make demo` leaves it
     assert "report.html" in demo
     clip = next((tmp_path / "demo" / "seed-0" / "clips").glob("*.mp4"))
     run(cmmixer, "index", clip.parent, "music", "--model", "demo/seed-0/retrieval")

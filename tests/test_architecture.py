@@ -15,7 +15,7 @@ pictures prepared_clips processes rows safe_loading scenes settings splits stopp
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
 index_facts labels model_card modeling_cmmixer optimization ranking_losses rendering results sound visualization
 
-data faiss_store layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder twins
+data embedding_map faiss_store figures layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder twins
 
 cards clips health index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt
 processing_cmmixer training_log yardstick
@@ -23,7 +23,7 @@ processing_cmmixer training_log yardstick
 classification convert deduplication doctor embedder evaluation folders manifests match_picture model_inputs
 modeling_cmmvr recipes survey
 
-arms mteb_encoder published scoring search streams training
+arms bent_queries mteb_encoder published scoring search streams training
 
 experiment shards sources
 

@@ -212,10 +212,11 @@ def curves_png(histories: Mapping[str, History]) -> bytes:
     return file.getvalue()
 
 
-def png_bytes(image: RGB) -> bytes:
-    """(H, W, 3) uint8 → a PNG file."""
+def png_bytes(image: RGB, *, colours: int | None = None) -> bytes:
+    """(H, W, 3) uint8 → a PNG file, exact or with a palette of at most so many `colours`, which makes it smaller."""
     file = io.BytesIO()
-    _extra("PIL.Image").fromarray(image).save(file, format="PNG", optimize=True)
+    picture = _extra("PIL.Image").fromarray(image)
+    (picture.quantize(colours) if colours else picture).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 

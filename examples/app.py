@@ -1,40 +1,48 @@
 """A page to drop a clip into and hear what fits it: the paper's inference (§3.4) and flexible queries (§5.2, Fig. 6).
 
     pip install -c constraints.txt -e ".[app]"
-    make demo                                               # a model, an index and clips to try
-    python examples/app.py --index demo/seed-0/index --pretrained demo/seed-0/pretrained
+    make demo                                               # a model, an index of tracks, and clips to try
+    cmmixer index demo/seed-0/clips demo/seed-0/footage --model demo/seed-0/retrieval --modality video
+    python examples/app.py --music demo/seed-0/index --footage demo/seed-0/footage --pretrained demo/seed-0/pretrained
 
-Nothing leaves the machine. On the Hub this file is a Space's `app.py`; the indexed files must lie beside it. With an
-index of clips (`cmmixer index … --modality video`) the same page finds footage for a track.
+Nothing leaves the machine. On the Hub this file is a Space's `app.py`; the indexed files must lie beside it. What is
+not given, the page says how to make.
 """
 
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
-import torch
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerProcessor, MediaError, Searcher
 from cmmixer_hf.data import SourceError
+from cmmixer_hf.figures import draw_separations
 from cmmixer_hf.index import Match
 from cmmixer_hf.match_picture import draw_match
 from cmmixer_hf.media import probe
 from cmmixer_hf.search import QueryPart
 from cmmixer_hf.settings import read_settings
-from cmmixer_hf.visualization import draw_separation, enlarge, frames_to_rgb, sheet, strip
+from cmmixer_hf.visualization import draw_separation, enlarge, frames_to_rgb, sheet, spectrograms_to_rgb, strip
 
 SHOWN = 5
+MEDIA = ["video", "audio"]
 NOTHING = "*Nothing yet: give a file and press the button.*"
+NO_INDEX = (
+    "This tab needs an index of {}. Make one, and start the page with `--{}`:\n\n    cmmixer index {} --model MODEL{}"
+)
 
 
 @dataclass
 class AppSettings:
     """What the page searches."""
 
-    index: str = field(default="demo/seed-0/index", metadata={"help": "folder that `cmmixer index` wrote"})
-    model: str = field(default="", metadata={"help": "the index's model, where it is not in its place any more"})
+    music: str = field(default="", metadata={"help": "index of tracks, which `cmmixer index` wrote"})
+    footage: str = field(default="", metadata={"help": "index of clips: `cmmixer index … --modality video`"})
+    model: str = field(default="", metadata={"help": "the indexes' model, where it is not in its place any more"})
     pretrained: str = field(default="", metadata={"help": "pre-trained model, to show mixture and reconstruction"})
     port: int = field(default=7860, metadata={"help": "of the page, on this machine alone"})
 
@@ -43,87 +51,188 @@ class App:
     """The functions behind the page; each returns what its outputs show."""
 
     def __init__(self, settings: AppSettings):
-        self.searcher = Searcher(settings.index, settings.model or None)
+        self.music = open_index(settings.music, "audio", settings.model)
+        self.footage = open_index(settings.footage, "video", settings.model)
         self.pretrained = settings.pretrained
 
-    def find(self, path: str | None, plus: str | None, minus: str | None, weight: float) -> list:
-        """What the model saw of a file, its best matches with a player each, and why the first one fits."""
-        if not path:
-            raise gr.Error("give a video or an audio file first")
-        bends = {"plus": plus, "minus": minus}
-        parts = {name: [QueryPart(file, _sound(file), weight)] if file else [] for name, file in bends.items()}
-        try:
-            matches = self.searcher(path, k=SHOWN, **parts)
-            seen = self.see(path)
-        except MediaError as error:
-            raise gr.Error(f"this file cannot be used: {error.reason}; {error.advice}") from error
-        return [seen, *_columns(matches), draw_match(matches[0]) if matches else None]
+    def find_music(self, path: str | None) -> list:
+        """Tracks for a clip or a track."""
+        return find(self.music, path)
 
-    def see(self, path: str) -> np.ndarray | None:
-        """The frames that the model sees, side by side; nothing for sound alone."""
-        if not probe(path).has_video:
-            return None
-        processor = self.searcher.embedder.processor
-        frames = frames_to_rgb(processor(videos=path)["pixel_values"][0], processor.feature_extractor)
-        return strip(enlarge(frames, 96))
+    def find_footage(self, path: str | None) -> list:
+        """Clips for what is heard in a file."""
+        return find(self.footage, path, "audio")
+
+    def bend(self, path: str | None, plus: str | None, minus: str | None, weight: float) -> list:
+        """Tracks for a clip, as it is and bent by the sound of others."""
+        with told():
+            parts = {"plus": plus, "minus": minus}
+            bends = {name: [QueryPart(file, sound_of(file), weight)] if file else [] for name, file in parts.items()}
+            plain, bent = self.music(given(path), k=SHOWN), self.music(path, k=SHOWN, **bends)
+            return ["\n".join(map(line, range(1, SHOWN + 1), plain)), *columns(bent)]
 
     def separate(self, path: str | None) -> np.ndarray:
         """Originals, mixture, what the encoder sees of it, and both reconstructions, from above to below."""
-        if not (path and self.pretrained):
-            raise gr.Error("give a video with sound" if self.pretrained else "start the page with --pretrained")
-        try:
+        with told():
             processor = CMMixerProcessor.from_pretrained(self.pretrained)
-            stacks = processor(videos=path, audio=path)
-        except MediaError as error:
-            raise gr.Error(f"this file cannot be used: {error.reason}; {error.advice}") from error
+            stacks = processor(videos=given(path), audio=path)
         model = CMMixerForPreTraining.from_pretrained(self.pretrained).eval()
-        with torch.inference_mode():
-            pictures = draw_separation(model, **stacks, extractor=processor.feature_extractor)
-        return sheet(list(vars(pictures).values()))
+        pictures = draw_separation(model, **stacks, extractor=processor.feature_extractor)
+        frames = model.config.num_frames
+        return draw_separations([pictures], frames=frames, segments=min(4, frames))
 
 
-def _sound(path: str) -> str:
-    """Of a file that bends a query, what is heard."""
+def open_index(folder: str, modality: str, model: str) -> Searcher | None:
+    """An index of tracks (`audio`) or of clips (`video`)."""
+    searcher = Searcher(folder, model or None) if folder else None
+    if searcher and searcher.index.facts.modality != modality:
+        made = searcher.index.facts.modality
+        raise SourceError(
+            f"{folder} is an index of {made}, expected {modality}: `cmmixer index … --modality {modality}`"
+        )
+    return searcher
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """What is wrong with a file, in words on the page."""
+    try:
+        yield
+    except MediaError as error:
+        raise gr.Error(f"this file cannot be used: {error.reason}; {error.advice}") from error
+
+
+def given(path: str | None) -> str:
+    """A path, which must be there."""
+    if not path:
+        raise gr.Error("give a video or an audio file first")
+    return path
+
+
+def find(searcher: Searcher, path: str | None, modality: str | None = None) -> list:
+    """The best matches with a player each, what the model took of the file, and why the first one fits."""
+    with told():
+        query = QueryPart(given(path), modality or ("video" if probe(path).has_video else "audio"))
+        matches = searcher(query, k=SHOWN)
+        return [*columns(matches), see(searcher.embedder.processor, query), draw_match(matches[0])]
+
+
+def see(processor: CMMixerProcessor, query: QueryPart) -> np.ndarray:
+    """The frames or the spectrograms that the model takes, in two rows."""
+    extractor = processor.feature_extractor
+    if query.modality == "video":
+        images = frames_to_rgb(processor(videos=query.path)["pixel_values"][0], extractor)
+    else:
+        images = spectrograms_to_rgb(processor(audio=query.path)["audio_values"][0], extractor)
+    half = -(-len(images) // 2)
+    return sheet([strip(row) for row in np.split(enlarge(images, 128), [half])], 2)
+
+
+def sound_of(path: str) -> str:
+    """Of a file that bends a query, what is heard, where anything is."""
     return "audio" if probe(path).has_audio else "video"
 
 
-def _columns(matches: list[Match]) -> list[object]:
-    """A line of text and a player for each of the shown places."""
-    lines: list[object] = []
+def line(place: int, match: Match) -> str:
+    """One result in words."""
+    where = f", at {match.position}" if match.position else ""
+    return f"{place}. **{match.title}** · {match.score:.3f}{where}"
+
+
+def columns(matches: list[Match]) -> list[object]:
+    """A line and a player for each of the shown places."""
+    shown: list[object] = []
     for place in range(SHOWN):
         match = matches[place] if place < len(matches) else None
-        where = f", from {match.position}" if match and match.position else ""
-        lines.append(f"**{place + 1}. {match.title}** · {match.score:.3f}{where}" if match else "")
         path = match.item.get("path") if match else None
-        lines.append(gr.update(value=path if path and Path(path).exists() else None, visible=bool(match)))
-    return lines
+        shown.append(line(place + 1, match) if match else "")
+        shown.append(gr.update(value=path if path and Path(path).exists() else None, visible=bool(match)))
+    return shown
+
+
+def upload(name: str, words: str = "Video or track") -> gr.File:
+    """A place to drop a file."""
+    return gr.File(label=words, file_types=MEDIA, elem_id=name, height=140)
+
+
+def results(name: str, player: type[gr.components.Component]) -> list[gr.components.Component]:
+    """A line and a player for each place, hidden until something is found."""
+    found: list[gr.components.Component] = []
+    for place in range(SHOWN):
+        found.append(gr.Markdown(NOTHING if place == 0 else "", elem_id=f"{name}-title{place}"))
+        found.append(player(visible=False, show_label=False, interactive=False, elem_id=f"{name}-player{place}"))
+    return found
+
+
+def picture(name: str, words: str) -> gr.Image:
+    """A picture that the page fills."""
+    return gr.Image(label=words, interactive=False, elem_id=name, buttons=["fullscreen"])
+
+
+def search_tab(name: str, asked: str, find: Callable, player: type[gr.components.Component]) -> gr.File:
+    """A file → ranked items, what the model saw of it, and why the first item fits; returns where the file goes."""
+    with gr.Row():
+        with gr.Column():
+            query = upload(f"{name}-query", asked)
+            button = gr.Button(f"Find {name}", variant="primary", elem_id=f"{name}-find")
+            seen = picture(f"{name}-seen", "What the model saw or heard")
+            why = picture(f"{name}-why", "Why the first one: parts of the query × parts of the item")
+        with gr.Column():
+            found = results(name, player)
+    button.click(find, [query], [*found, seen, why], api_name=f"find_{name}")
+    return query
+
+
+def music_tab(app: App) -> None:
+    """A clip → tracks, and the clip on its way through pre-training."""
+    query = search_tab("music", "A video, or a track for others like it", app.find_music, gr.Audio)
+    with gr.Accordion("Mixture and reconstruction of the clip", open=False, elem_id="separation"):
+        if not app.pretrained:
+            gr.Markdown("Start the page with `--pretrained` and a pre-trained model's folder.")
+            return
+        separate = gr.Button("Mix, hide half, reconstruct", elem_id="separate")
+        mixture = picture("mixture", "From above: originals, mixture, what is seen of it, reconstructions")
+    separate.click(app.separate, [query], [mixture], api_name="separate")
+
+
+def footage_tab(app: App) -> None:
+    """A track → clips."""
+    search_tab("footage", "A track, or a video for what fits its sound", app.find_footage, gr.Video)
+
+
+def bend_tab(app: App) -> None:
+    """A clip, more of one sound and less of another → tracks."""
+    with gr.Row():
+        with gr.Column():
+            query = upload("bend-query", "A video")
+            with gr.Row():
+                plus, minus = upload("plus", "plus the sound of"), upload("minus", "minus the sound of")
+            weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
+            button = gr.Button("Find music", variant="primary", elem_id="bend-find")
+            gr.Markdown("### Without plus and minus")
+            plain = gr.Markdown(NOTHING, elem_id="bend-plain")
+        with gr.Column():
+            found = results("bend", gr.Audio)
+    button.click(app.bend, [query, plus, minus, weight], [plain, *found], api_name="bend")
 
 
 def build(app: App) -> gr.Blocks:
     """The page."""
-    with gr.Blocks(title="CMMixer: music for a clip") as page:
-        gr.Markdown("# Music for a clip, footage for a track\nThe best matches in the index, by eight segments each.")
-        with gr.Row():
-            with gr.Column():
-                query = gr.File(label="Video or track", file_types=["video", "audio"], elem_id="query")
-                with gr.Accordion("Bend the query: more of one sound, less of another", open=False):
-                    plus = gr.File(label="plus", file_types=["video", "audio"], elem_id="plus")
-                    minus = gr.File(label="minus", file_types=["video", "audio"], elem_id="minus")
-                    weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
-                button = gr.Button("Find what fits", variant="primary", elem_id="find")
-                seen = gr.Image(label="What the model saw", interactive=False, elem_id="seen")
-            with gr.Column():
-                found: list[gr.components.Component] = []
-                for place in range(SHOWN):
-                    found.append(gr.Markdown(NOTHING if place == 0 else "", elem_id=f"title{place}"))
-                    found.append(gr.Audio(visible=False, show_label=False, elem_id=f"player{place}"))
-        with gr.Row():
-            why = gr.Image(label="Why the first one: parts of the query × parts of the item", elem_id="why")
-            with gr.Column():
-                mixture = gr.Image(label="Originals, mixture, what is seen of it, reconstructions", elem_id="mixture")
-                separate = gr.Button("Show mixture and reconstruction", elem_id="separate")
-        button.click(app.find, [query, plus, minus, weight], [seen, *found, why], api_name="find")
-        separate.click(app.separate, [query], [mixture], api_name="separate")
+    tabs: list[tuple[str, Callable[[App], None], Searcher | None, str]] = [
+        ("Find music", music_tab, app.music, NO_INDEX.format("tracks", "music", "TRACKS MUSIC", "")),
+        (
+            "Find footage",
+            footage_tab,
+            app.footage,
+            NO_INDEX.format("clips", "footage", "CLIPS FOOTAGE", " --modality video"),
+        ),
+        ("Bend a query", bend_tab, app.music, NO_INDEX.format("tracks", "music", "TRACKS MUSIC", "")),
+    ]
+    with gr.Blocks(title="CMMixer: music for a clip, footage for a track") as page:
+        gr.Markdown("# Music for a clip, footage for a track")
+        for name, fill, searcher, missing in tabs:
+            with gr.Tab(name):
+                fill(app) if searcher else gr.Markdown(missing)
     return page
 
 
@@ -135,9 +244,14 @@ def main() -> None:
         app = App(settings)
     except (SourceError, ValueError) as error:
         raise SystemExit(f"{error}") from error
-    files = sorted({str(Path(path).resolve().parent) for path in app.searcher.index.store.files()})
+    searchers = [searcher for searcher in (app.music, app.footage) if searcher]
+    folders = {str(Path(path).resolve().parent) for searcher in searchers for path in searcher.index.store.files()}
     build(app).launch(
-        server_name="127.0.0.1", server_port=settings.port, allowed_paths=files, max_file_size="200mb", show_error=True
+        server_name="127.0.0.1",
+        server_port=settings.port,
+        allowed_paths=sorted(folders),
+        max_file_size="200mb",
+        show_error=True,
     )
 
 

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 from transformers import set_seed
 
 from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.bent_queries import bend_query, draw_bent_queries
+from cmmixer_hf.bent_queries import bend_query, bending_effects, draw_bent_queries
 from cmmixer_hf.data import Clips, StackMaker, collate_clips, load_prepared
-from cmmixer_hf.embedding_map import draw_maps, map_segments
+from cmmixer_hf.embedding_map import centre_places, draw_maps, map_segments, neighbour_purity
 from cmmixer_hf.evaluation import embed_clips
 from cmmixer_hf.figures import draw_mixtures, draw_separations
 from cmmixer_hf.processing_cmmixer import clip_sampling
@@ -30,7 +30,7 @@ from cmmixer_hf.settings import read_settings
 from cmmixer_hf.visualization import RGB, draw_separation, png_bytes
 from cmmixer_hf.yardstick import World, make_row
 
-COLOURS = 256  # of the file, which a palette halves
+COLOURS = 128  # of the file, which a palette makes half as large
 MADE_SEED = 20_000  # of made clips; far from those that a demo is trained on
 
 
@@ -44,7 +44,7 @@ class FigureSettings:
     retrieval: str = field(default="demo/seed-0/retrieval", metadata={"help": "for tsne and queries"})
     clips: str = field(default="", metadata={"help": "folder that `cmmixer prepare` wrote; made ones by default"})
     count: int = field(default=128, metadata={"help": "clips that are made, for tsne and queries"})
-    places: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "clips to draw, by number"})
+    places: list[int] = field(default_factory=lambda: [0, 1], metadata={"help": "clips to draw, by number"})
     segments: int = field(default=4, metadata={"help": "of each clip that reconstructions shows"})
     songs: int = field(default=10, metadata={"help": "that tsne shows"})
     seed: int = field(default=0, metadata={"help": "of the made clips, the masks and the map"})
@@ -69,19 +69,25 @@ def reconstructions(settings: FigureSettings) -> RGB:
 
 
 def tsne(settings: FigureSettings) -> RGB:
-    """Fig. 5: sounds by song and pictures by class, after training and with random weights."""
+    """Fig. 5: sounds by song and pictures by class, as they are and without what all clips share at each place."""
     model = CMMixerForRetrieval.from_pretrained(settings.retrieval)
     extractor = CMMixerFeatureExtractor.from_pretrained(settings.retrieval)
     clips = read_clips(settings, extractor, settings.count)
-    classes, tracks = [class_of(clip) for clip in clips], [clip["track_id"] for clip in clips]
-    sung = [place for place, track in enumerate(tracks) if track in list(dict.fromkeys(tracks))[: settings.songs]]
+    trained, untrained = (embed_clips(one, clips, extractor) for one in (model, CMMixerForRetrieval(model.config)))
+    songs = {track: str(number) for number, track in enumerate(dict.fromkeys(trained.tracks), 1)}
+    sung = [place for place, track in enumerate(trained.tracks) if int(songs[track]) <= settings.songs]
+    names, classes = [songs[trained.tracks[place]] for place in sung], [class_of(clip) for clip in clips]
     maps = []
-    for state, towers in {"trained": model, "random weights": CMMixerForRetrieval(model.config)}.items():
-        embeddings = embed_clips(towers, clips, extractor)
-        songs = [tracks[place] for place in sung]
-        maps.append(map_segments(embeddings.audio[sung], songs, title=f"Sounds by song, {state}"))
-        maps.append(map_segments(embeddings.video, classes, title=f"Pictures by class, {state}", apart=True))
-    print("\n".join(f"{drawn.title}: {drawn.purity}" for drawn in maps))
+    for state, change in {"": lambda embeds: embeds, ", place removed": centre_places}.items():
+        for title, kinds, pair, apart in (
+            ("Sounds by song", names, (trained.audio[sung], untrained.audio[sung]), False),
+            ("Pictures by class", classes, (trained.video, untrained.video), True),
+        ):
+            ours, random = (neighbour_purity(change(embeds), kinds, apart=apart) for embeds in pair)
+            shares = f"{ours.value:.0f} %, random weights {random.value:.0f} %, chance {ours.chance:.0f} %"
+            title = f"{title}{state}\nneighbours of the same: {shares}"
+            maps.append(map_segments(change(pair[0]), kinds, title=title, seed=settings.seed))
+            print(title)
     return draw_maps(maps)
 
 
@@ -91,8 +97,11 @@ def queries(settings: FigureSettings) -> RGB:
     extractor = CMMixerFeatureExtractor.from_pretrained(settings.retrieval)
     clips = read_clips(settings, extractor, settings.count)
     classes = [class_of(clip) for clip in clips]
-    asked = bend_query(embed_clips(model, clips, extractor), classes, settings.places[0])
-    return draw_bent_queries(asked, clips, classes, extractor)
+    embeddings = embed_clips(model, clips, extractor)
+    asked = [bend_query(embeddings, classes, query) for query in range(len(clips))]
+    for sign, (before, after) in bending_effects(asked, classes).items():
+        print(f"{sign} a sound, mean of all clips: share of its class from {before:.1f} to {after:.1f} %")
+    return draw_bent_queries(asked[settings.places[0]], clips, classes, extractor)
 
 
 def read_clips(settings: FigureSettings, extractor: CMMixerFeatureExtractor, count: int) -> Clips:

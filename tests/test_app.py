@@ -1,6 +1,7 @@
 """The page, as a program talks to it and as a person uses it, in a real browser."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,24 +28,42 @@ def demo(demo_folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(demo, tmp_path_factory) -> Iterator[str]:
+def footage(demo, tmp_path_factory) -> str:
+    """An index of the clips' pictures."""
+    from cmmixer_hf.indexing import IndexSettings, build_index
+
+    folder = str(tmp_path_factory.mktemp("footage") / "index")
+    build_index(IndexSettings(str(demo / "clips"), folder, str(demo / "retrieval"), modality="video"))
+    return folder
+
+
+@contextmanager
+def serve(log: Path, *arguments: str) -> Iterator[str]:
     """The address of the page, which runs in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    arguments = ["--index", str(demo / "index"), "--pretrained", str(demo / "pretrained"), "--port", str(port)]
-    log = tmp_path_factory.mktemp("page") / "log"
     environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output:
-        command = [sys.executable, str(APP), *arguments]
+        command = [sys.executable, str(APP), *arguments, "--port", str(port)]
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent, env=environment)
     address = f"http://127.0.0.1:{port}"
-    while not answers(address):
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.3)
-    yield address
-    process.terminate()
-    process.wait()
+    try:
+        while not answers(address):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.3)
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def page(demo, footage, tmp_path_factory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("page") / "log"
+    folders = ["--music", str(demo / "index"), "--footage", footage, "--pretrained", str(demo / "pretrained")]
+    with serve(log, *folders) as address:
+        yield address
 
 
 def answers(address: str) -> bool:
@@ -58,54 +78,117 @@ def clip(demo) -> str:
     return str(sorted((demo / "clips").rglob("*.mp4"))[0])
 
 
-def test_a_clip_gets_ranked_tracks_with_players_and_a_reason(page, clip):
-    seen, *found, why = client.Client(page, verbose=False).predict(
-        client.handle_file(clip), None, None, 1.0, api_name="/find"
-    )
+def ask(page: str, name: str, *files: str | None, rest: tuple = ()) -> tuple:
+    handles = [client.handle_file(file) if file else None for file in files]
+    return client.Client(page, verbose=False).predict(*handles, *rest, api_name=f"/{name}")
+
+
+def is_picture(shown: str | dict) -> bool:
+    return Path(shown if isinstance(shown, str) else shown["path"]).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["find_music", "find_footage"])
+def test_a_file_gets_ranked_items_with_players_and_a_reason(page, clip, name):
+    *found, seen, why = ask(page, name, clip)
     titles, players = found[::2], found[1::2]
-    assert [title[:4] for title in titles] == [f"**{place}." for place in range(1, 6)]
+    assert [title[:3] for title in titles] == [f"{place}. " for place in range(1, 6)]
+    assert all(", at 0:00-0:12" in title for title in titles)
     assert all(player["value"] if isinstance(player, dict) else player for player in players)
-    assert Path(why if isinstance(why, str) else why["path"]).stat().st_size > 1000
-    assert Path(seen if isinstance(seen, str) else seen["path"]).stat().st_size > 1000
+    assert is_picture(seen)
+    assert is_picture(why)
 
 
 def test_a_bent_query_ranks_otherwise(page, clip, demo):
     other = str(sorted((demo / "clips").rglob("*.mp4"))[-1])
-    ask = client.Client(page, verbose=False)
-    plain, bent = (
-        ask.predict(client.handle_file(clip), plus, None, 2.0, api_name="/find")[1::2][:5]
-        for plus in (None, client.handle_file(other))
-    )
-    assert plain != bent
+    plain, *bent = ask(page, "bend", clip, other, None, rest=(2.0,))
+    assert plain.splitlines() != bent[::2]
+    unbent, *same = ask(page, "bend", clip, None, None, rest=(2.0,))
+    assert unbent.splitlines() == same[::2] == plain.splitlines()
 
 
 def test_mixture_and_reconstruction_are_shown(page, clip):
-    picture = client.Client(page, verbose=False).predict(client.handle_file(clip), api_name="/separate")
-    assert Path(picture if isinstance(picture, str) else picture["path"]).stat().st_size > 1000
+    assert is_picture(ask(page, "separate", clip))
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium on the PATH")
-def test_a_person_uploads_listens_and_is_told_of_a_bad_file(page, clip, tmp_path):
+def test_a_tab_without_its_index_says_how_to_make_one(tmp_path):
+    with serve(tmp_path / "log") as address:
+        content = urllib.request.urlopen(f"{address}/config").read().decode()
+    assert content.count("cmmixer index") == 3
+    assert "--modality video" in content
+
+
+def test_the_wrong_kind_of_index_is_refused(footage):
+    done = subprocess.run([sys.executable, str(APP), "--music", footage], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "is an index of video, expected audio" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    if CHROMIUM is None:
+        pytest.skip("needs a Chromium on the PATH")
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    bad = tmp_path / "broken.mp4"
-    bad.write_bytes(b"not a video" * 100)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        view = browser.new_page(viewport={"width": 390, "height": 844})  # a phone
-        outside: list[str] = []
-        view.on("request", lambda request: outside.append(request.url) if page not in request.url else None)
-        view.goto(page)
-        view.set_input_files("#query input[type=file]", clip)
-        view.click("#find")
-        view.wait_for_selector("#title0 strong")
-        view.wait_for_selector("#player0 audio, #player0 button")
-        view.wait_for_selector("#why img")
-        assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
-        view.screenshot(path=os.environ.get("CMMIXER_SCREENSHOT", str(tmp_path / "page.png")), full_page=True)
-        view.reload()
-        view.set_input_files("#query input[type=file]", str(bad))
-        view.click("#find")
-        assert "cannot be used" in view.wait_for_selector(".toast-body").inner_text()
+        yield browser
         browser.close()
-    strangers = [url for url in outside if not url.startswith(("data:", "blob:", "about:"))]
-    assert not strangers
+
+
+@pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desk"])
+def test_a_person_searches_in_every_tab_and_nothing_leaves_the_machine(browser, page, clip, width, tmp_path):
+    shots = Path(os.environ.get("CMMIXER_SCREENSHOTS", tmp_path))
+    view = browser.new_page(viewport={"width": width, "height": 844})
+    outside: list[str] = []
+    view.on("request", lambda request: outside.append(request.url) if page not in request.url else None)
+    view.goto(page)
+    for tab, name, last in (
+        ("Find music", "music", "#music-why img"),
+        ("Find footage", "footage", "#footage-why img"),
+        ("Bend a query", "bend", "#bend-plain strong"),
+    ):
+        view.get_by_role("tab", name=tab).click()
+        view.set_input_files(f"#{name}-query input[type=file]", clip)
+        view.wait_for_selector(f"#{name}-query .file-preview")
+        view.click(f"#{name}-find")
+        view.wait_for_selector(f"#{name}-title0 strong")
+        view.wait_for_selector(last)
+        if name == "music":
+            view.get_by_text("Mixture and reconstruction").click()
+            view.click("#separate")
+            view.wait_for_selector("#mixture img")
+        assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
+        view.screenshot(path=shots / f"{name}-{width}.png", full_page=True)
+    assert not [url for url in outside if not url.startswith(("data:", "blob:", "about:"))]
+    view.close()
+
+
+def test_a_person_listens_and_watches(browser, page, clip):
+    view = browser.new_page()
+    view.goto(page)
+    for tab, name, kind in (("Find music", "music", "audio"), ("Find footage", "footage", "video")):
+        view.get_by_role("tab", name=tab).click()
+        view.set_input_files(f"#{name}-query input[type=file]", clip)
+        view.wait_for_selector(f"#{name}-query .file-preview")
+        view.click(f"#{name}-find")
+        player = view.wait_for_selector(f"#{name}-player0 {kind}", state="attached")
+        view.locator(f"#{name}-player0").get_by_role("button", name=re.compile("play", re.I)).first.click()
+        view.wait_for_function("player => player.currentTime > 0.2", arg=player)
+    view.close()
+
+
+def test_a_person_is_told_of_a_bad_file(browser, page, tmp_path):
+    bad, words = tmp_path / "broken.mp4", tmp_path / "notes.txt"
+    bad.write_bytes(b"not a video" * 100)
+    words.write_text("not a video")
+    view = browser.new_page()
+    view.goto(page)
+    view.click("#music-find")
+    assert "give a video" in view.wait_for_selector(".toast-body").inner_text()
+    for file, message in ((bad, "cannot be used"), (words, "file type")):
+        view.reload()
+        view.set_input_files("#music-query input[type=file]", str(file))
+        if file == bad:
+            view.wait_for_selector("#music-query .file-preview")
+            view.click("#music-find")
+        assert message in view.wait_for_selector(".toast-body").inner_text()
+    view.close()

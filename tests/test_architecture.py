@@ -15,7 +15,8 @@ pictures prepared_clips processes rows safe_loading scenes settings splits stopp
 checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
 index_facts labels model_card modeling_cmmixer optimization ranking_losses rendering results sound visualization
 
-data embedding_map faiss_store figures layers_cav_mae layouts media milvus_store modeling_baseline report resuming run_folder twins
+data embedding_map faiss_store figures layers_cav_mae layouts media milvus_store modeling_baseline report resuming
+run_folder twins
 
 cards clips health index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt
 processing_cmmixer training_log yardstick

@@ -16,7 +16,7 @@ from .index import combine_queries
 from .metrics import segment_similarity
 from .visualization import RGB, frames_to_rgb, spectrograms_to_rgb
 
-COUNTED, SHOWN, INSTANTS = 10, 4, 3  # results whose classes are told, those in the picture, and segments of each there
+COUNTED, SHOWN, INSTANTS = 10, 4, 2  # results whose classes are told, those in the picture, and segments of each there
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,10 @@ class BentQuery:
     lent: int
     found: tuple[int, ...]
     counts: Mapping[str, int]
+
+    def share(self, name: str) -> float:
+        """How much of what it finds is of a class, in percent."""
+        return 100 * self.counts[name] / len(self.found)
 
 
 def bend_query(embeddings: ClipEmbeddings, classes: Sequence[str], query: int) -> list[BentQuery]:
@@ -62,6 +66,21 @@ def bend_query(embeddings: ClipEmbeddings, classes: Sequence[str], query: int) -
         counts = {name: names.count(name) for name in (classes[query], classes[other])}
         queries.append(BentQuery(sign, lent, found, counts))
     return queries
+
+
+def bending_effects(asked: Sequence[Sequence[BentQuery]], classes: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Of many clips' [`bend_query`], the mean share of the lent sound's class before and after it is mixed in."""
+    effects = {}
+    for sign in ("plus", "minus"):
+        pairs = [
+            (queries[0].share(classes[bent.lent]), bent.share(classes[bent.lent]))
+            for queries in asked
+            for bent in queries
+            if bent.sign == sign
+        ]
+        before, after = torch.tensor(pairs).mean(0).tolist()
+        effects[sign] = (before, after)
+    return effects
 
 
 def draw_bent_queries(

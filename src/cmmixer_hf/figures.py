@@ -1,4 +1,4 @@
-"""The paper's figures, each one labelled picture: mixtures (Fig. 2), bent queries (Fig. 6), reconstructions (Figs. 7, 8).
+"""The paper's figures, each one labelled picture: mixtures (Fig. 2), results (Fig. 6), reconstructions (Figs. 7, 8).
 
 Pictures are uint8 RGB arrays, as in `visualization.py`, whose strips they put together.
 """
@@ -37,7 +37,7 @@ SEPARATION = {
 
 @dataclass(frozen=True)
 class Card:
-    """One clip in a row of results: two strips of pictures, (N, H, W, 3) each, and words; `marked` where it is wanted."""
+    """One clip in a row of results: two strips of pictures, (N, H, W, 3) each, and words; `marked` if wanted."""
 
     above: RGB
     below: RGB
@@ -79,15 +79,14 @@ def draw_mixtures(
         "Sound: log-mel spectrograms": strip(spectrograms_to_rgb(audio_values[0], extractor)),
         **three_mixtures(pixel_values, audio_values, extractor, generator=generator),
     }
-    factor = -(-FRAME_HEIGHT // pixel_values.shape[-2])
-    return sheet([caption(enlarge(rows, factor * len(rows)), words) for words, rows in strips.items()], GAP)
+    return sheet([caption(enlarge(rows, FRAME_HEIGHT), words) for words, rows in strips.items()], GAP)
 
 
 def draw_separations(clips: Sequence[SeparationPictures], *, frames: int, segments: int) -> RGB:
     """Figs. 7 and 8: clips side by side, each from its originals through its mixture to its reconstructions.
 
     Args:
-        clips: strips of one size; each pixel stays one.
+        clips: strips of one size.
         frames: K, of each strip.
         segments: how many of them to show, from the first on.
     """
@@ -95,7 +94,7 @@ def draw_separations(clips: Sequence[SeparationPictures], *, frames: int, segmen
     for field in fields(SeparationPictures):
         strips = np.stack([getattr(clip, field.name) for clip in clips])
         width = (strips.shape[2] + STRIP_GAP) * segments // frames - STRIP_GAP
-        rows.append(caption(strip(strips[:, :, :width], 2 * GAP), SEPARATION[field.name]))
+        rows.append(caption(strip(enlarge(strips[:, :, :width], FRAME_HEIGHT), 2 * GAP), SEPARATION[field.name]))
     return sheet(rows, GAP)
 
 

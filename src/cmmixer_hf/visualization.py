@@ -31,6 +31,7 @@ HIDDEN = 128  # grey of a patch that the encoder does not see
 WHITE = 255
 LOUDEST = 0.995  # quantile at which the colour map ends, so that one click does not darken a whole clip
 LEAST_RANGE = 0.1  # of the colour map in normalised units, so that rounding errors in silence stay black
+MAX_COVERAGE = 1  # Pillow's way to choose a palette that keeps rare colours
 SMOOTHING = 0.05  # width of the smoothed curve's window, as a share of the steps
 
 # name in the history, words in the legend, colour (legible on white and on near-black), width in points
@@ -216,7 +217,7 @@ def png_bytes(image: RGB, *, colours: int | None = None) -> bytes:
     """(H, W, 3) uint8 → a PNG file, exact or with a palette of at most so many `colours`, which makes it smaller."""
     file = io.BytesIO()
     picture = _extra("PIL.Image").fromarray(image)
-    (picture.quantize(colours) if colours else picture).save(file, format="PNG", optimize=True)
+    (picture.quantize(colours, method=MAX_COVERAGE) if colours else picture).save(file, format="PNG", optimize=True)
     return file.getvalue()
 
 

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import gradio as gr
@@ -155,30 +156,33 @@ def upload(name: str, words: str = "Video or track") -> gr.File:
     return gr.File(label=words, file_types=MEDIA, elem_id=name, height=140)
 
 
-def results(name: str, player: type[gr.components.Component]) -> list[gr.components.Component]:
+def results(name: str, player: Callable[..., gr.components.Component]) -> list[gr.components.Component]:
     """A line and a player for each place, hidden until something is found."""
     found: list[gr.components.Component] = []
     for place in range(SHOWN):
         found.append(gr.Markdown(NOTHING if place == 0 else "", elem_id=f"{name}-title{place}"))
-        found.append(player(visible=False, show_label=False, interactive=False, elem_id=f"{name}-player{place}"))
+        style = {"visible": False, "show_label": False, "interactive": False, "buttons": ["download"]}
+        found.append(player(**style, elem_id=f"{name}-player{place}"))
     return found
 
 
 def picture(name: str, words: str) -> gr.Image:
-    """A picture that the page fills."""
-    return gr.Image(label=words, interactive=False, elem_id=name, buttons=["fullscreen"])
+    """A picture that the page fills, under its words."""
+    gr.Markdown(words)
+    return gr.Image(show_label=False, interactive=False, elem_id=name, buttons=["fullscreen"])
 
 
-def search_tab(name: str, asked: str, find: Callable, player: type[gr.components.Component]) -> gr.File:
-    """A file → ranked items, what the model saw of it, and why the first item fits; returns where the file goes."""
+def search_tab(name: str, asked: str, find: Callable, player: Callable[..., gr.components.Component]) -> gr.File:
+    """A file → ranked items, what the model took of it, and why the first item fits; returns where the file goes."""
     with gr.Row():
         with gr.Column():
             query = upload(f"{name}-query", asked)
             button = gr.Button(f"Find {name}", variant="primary", elem_id=f"{name}-find")
-            seen = picture(f"{name}-seen", "What the model saw or heard")
-            why = picture(f"{name}-why", "Why the first one: parts of the query × parts of the item")
+            seen = picture(f"{name}-seen", "What the model saw or heard of it")
         with gr.Column():
             found = results(name, player)
+    with gr.Accordion("Why the first one", elem_id=f"{name}-reason"):
+        why = picture(f"{name}-why", "How similar each part of the query is to each part of the item")
     button.click(find, [query], [*found, seen, why], api_name=f"find_{name}")
     return query
 
@@ -191,13 +195,15 @@ def music_tab(app: App) -> None:
             gr.Markdown("Start the page with `--pretrained` and a pre-trained model's folder.")
             return
         separate = gr.Button("Mix, hide half, reconstruct", elem_id="separate")
-        mixture = picture("mixture", "From above: originals, mixture, what is seen of it, reconstructions")
+        mixture = picture("mixture", "One mixture of many; hidden patches are grey, and predicted in the last two rows")
     separate.click(app.separate, [query], [mixture], api_name="separate")
 
 
 def footage_tab(app: App) -> None:
     """A track → clips."""
-    search_tab("footage", "A track, or a video for what fits its sound", app.find_footage, gr.Video)
+    search_tab(
+        "footage", "A track, or a video for what fits its sound", app.find_footage, partial(gr.Video, height=240)
+    )
 
 
 def bend_tab(app: App) -> None:
@@ -209,10 +215,10 @@ def bend_tab(app: App) -> None:
                 plus, minus = upload("plus", "plus the sound of"), upload("minus", "minus the sound of")
             weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
             button = gr.Button("Find music", variant="primary", elem_id="bend-find")
-            gr.Markdown("### Without plus and minus")
-            plain = gr.Markdown(NOTHING, elem_id="bend-plain")
         with gr.Column():
             found = results("bend", gr.Audio)
+            gr.Markdown("### Without plus and minus")
+            plain = gr.Markdown(elem_id="bend-plain")
     button.click(app.bend, [query, plus, minus, weight], [plain, *found], api_name="bend")
 
 

@@ -78,16 +78,16 @@ def tsne(settings: FigureSettings) -> RGB:
     sung = [place for place, track in enumerate(trained.tracks) if int(songs[track]) <= settings.songs]
     names, classes = [songs[trained.tracks[place]] for place in sung], [class_of(clip) for clip in clips]
     maps = []
-    for state, change in {"": lambda embeds: embeds, ", place removed": centre_places}.items():
+    for state, change in {"": lambda embeds: embeds, " less place": centre_places}.items():
         for title, kinds, pair, apart in (
             ("Sounds by song", names, (trained.audio[sung], untrained.audio[sung]), False),
             ("Pictures by class", classes, (trained.video, untrained.video), True),
         ):
             ours, random = (neighbour_purity(change(embeds), kinds, apart=apart) for embeds in pair)
-            shares = f"{ours.value:.0f} %, random weights {random.value:.0f} %, chance {ours.chance:.0f} %"
-            title = f"{title}{state}\nneighbours of the same: {shares}"
+            shares = f"{ours.value:.0f} % (random weights {random.value:.0f} %, chance {ours.chance:.0f} %)"
+            title = f"{title}{state}: neighbours alike\n{shares}"
             maps.append(map_segments(change(pair[0]), kinds, title=title, seed=settings.seed))
-            print(title)
+            print(title.replace("\n", " "))
     return draw_maps(maps)
 
 

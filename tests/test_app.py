@@ -1,7 +1,8 @@
 """The page, as a program talks to it and as a person uses it, in a real browser."""
 
+import json
 import os
-import re
+import runpy
 import shutil
 import socket
 import subprocess
@@ -9,10 +10,11 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from cmmixer_hf.data import SourceError
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 client = pytest.importorskip("gradio_client", reason="the page needs gradio")
@@ -37,33 +39,25 @@ def footage(demo, tmp_path_factory) -> str:
     return folder
 
 
-@contextmanager
-def serve(log: Path, *arguments: str) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def page(demo, footage, tmp_path_factory) -> Iterator[str]:
     """The address of the page, which runs in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    folders = ["--music", str(demo / "index"), "--footage", footage, "--pretrained", str(demo / "pretrained")]
+    log = tmp_path_factory.mktemp("page") / "log"
     environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output:
-        command = [sys.executable, str(APP), *arguments, "--port", str(port)]
+        command = [sys.executable, str(APP), *folders, "--port", str(port)]
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent, env=environment)
     address = f"http://127.0.0.1:{port}"
-    try:
-        while not answers(address):
-            assert process.poll() is None, log.read_text()
-            time.sleep(0.3)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@pytest.fixture(scope="module")
-def page(demo, footage, tmp_path_factory) -> Iterator[str]:
-    log = tmp_path_factory.mktemp("page") / "log"
-    folders = ["--music", str(demo / "index"), "--footage", footage, "--pretrained", str(demo / "pretrained")]
-    with serve(log, *folders) as address:
-        yield address
+    while not answers(address):
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.3)
+    yield address
+    process.terminate()
+    process.wait()
 
 
 def answers(address: str) -> bool:
@@ -110,17 +104,21 @@ def test_mixture_and_reconstruction_are_shown(page, clip):
     assert is_picture(ask(page, "separate", clip))
 
 
-def test_a_tab_without_its_index_says_how_to_make_one(tmp_path):
-    with serve(tmp_path / "log") as address:
-        content = urllib.request.urlopen(f"{address}/config").read().decode()
+@pytest.fixture(scope="module")
+def example() -> dict:
+    """The example as a module."""
+    return runpy.run_path(str(APP))
+
+
+def test_a_tab_without_its_index_says_how_to_make_one(example):
+    content = json.dumps(example["build"](example["App"](example["AppSettings"]())).get_config_file())
     assert content.count("cmmixer index") == 3
     assert "--modality video" in content
 
 
-def test_the_wrong_kind_of_index_is_refused(footage):
-    done = subprocess.run([sys.executable, str(APP), "--music", footage], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "is an index of video, expected audio" in done.stderr
+def test_the_wrong_kind_of_index_is_refused(example, footage):
+    with pytest.raises(SourceError, match="is an index of video, expected audio"):
+        example["App"](example["AppSettings"](music=footage))
 
 
 @pytest.fixture(scope="module")
@@ -162,17 +160,22 @@ def test_a_person_searches_in_every_tab_and_nothing_leaves_the_machine(browser, 
     view.close()
 
 
-def test_a_person_listens_and_watches(browser, page, clip):
+@pytest.mark.parametrize(("tab", "name"), [("Find music", "music"), ("Find footage", "footage")])
+def test_a_person_plays_what_was_found(browser, page, clip, tab, name):
     view = browser.new_page()
     view.goto(page)
-    for tab, name, kind in (("Find music", "music", "audio"), ("Find footage", "footage", "video")):
-        view.get_by_role("tab", name=tab).click()
-        view.set_input_files(f"#{name}-query input[type=file]", clip)
-        view.wait_for_selector(f"#{name}-query .file-preview")
-        view.click(f"#{name}-find")
-        player = view.wait_for_selector(f"#{name}-player0 {kind}", state="attached")
-        view.locator(f"#{name}-player0").get_by_role("button", name=re.compile("play", re.I)).first.click()
-        view.wait_for_function("player => player.currentTime > 0.2", arg=player)
+    view.get_by_role("tab", name=tab).click()
+    view.set_input_files(f"#{name}-query input[type=file]", clip)
+    view.wait_for_selector(f"#{name}-query .file-preview")
+    view.click(f"#{name}-find")
+    if name == "music":
+        player = view.locator("#music-player0")
+        player.get_by_role("button", name="Play", exact=True).click()
+        player.get_by_text("0:01").wait_for()
+    else:
+        player = view.locator("#footage-player0 video")
+        player.click()
+        view.wait_for_function("player => player.currentTime > 0.2", arg=player.element_handle())
     view.close()
 
 

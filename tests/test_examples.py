@@ -127,9 +127,36 @@ def test_every_config_names_settings_of_its_example_and_only_what_differs(config
     json.loads(settings.model_config)
 
 
+@pytest.fixture(scope="module")
+def retriever(pretrained, tmp_path_factory) -> str:
+    """Untrained towers with the extractor of the pre-trained model."""
+    folder = str(tmp_path_factory.mktemp("retriever"))
+    CMMixerForRetrieval.from_encoder_pretrained(pretrained).save_pretrained(folder)
+    CMMixerProcessor.from_pretrained(pretrained).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("figure", ["mixtures", "reconstructions", "tsne", "queries"])
+def test_every_figure_is_drawn(figure, clips, pretrained, retriever, tmp_path):
+    picture = tmp_path / "figure.png"
+    arguments = ["--pretrained", pretrained, "--retrieval", retriever, "--count", "24", "--segments", "2"]
+    source = ["--clips", clips] if figure == "reconstructions" else []
+    printed = run("visualize.py", "--figure", figure, "--output", str(picture), *arguments, *source)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert str(picture) in printed
+    if figure == "tsne":
+        assert printed.count("chance") == 4
+
+
+def test_pictures_in_the_repository_are_small():
+    pictures = list((EXAMPLES / "images").glob("*.png"))
+    assert {picture.stem for picture in pictures} >= {"mixtures", "reconstructions", "tsne", "queries"}
+    assert all(picture.stat().st_size < 250_000 for picture in pictures)
+
+
 def test_examples_are_short_and_told_in_the_readme():
     readme = (EXAMPLES / "README.md").read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f"`{example.name}`" in readme
-        longest = 150 if example.name == "app.py" else 110  # a page is its layout
+        longest = {"app.py": 270, "visualize.py": 140}.get(example.name, 110)  # a page of three tabs; four figures
         assert len(example.read_text().splitlines()) <= longest

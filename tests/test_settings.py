@@ -72,7 +72,9 @@ def test_what_does_not_fit_is_refused_by_name(arguments, message, tmp_path, caps
     assert message in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("changes", [{"epochs": 0}, {"layer_decay": 1.5}, {"learning_rate": 0.0}, {"mixed_precision": "half"}])
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 0}, {"layer_decay": 1.5}, {"learning_rate": 0.0}, {"mixed_precision": "half"}]
+)
 def test_numbers_out_of_range_are_refused(changes):
     with pytest.raises(ValueError, match=next(iter(changes))):
         TrainingSettings(**changes)

@@ -34,9 +34,16 @@ def notes_per_second(scene: Scene) -> float:
     return len(scene.parts[0].starts) / scene.duration
 
 
+def mean_height(scene: Scene) -> float:
+    """How high the tune is on the whole, in picture and pitch."""
+    part = scene.parts[0]
+    return float(np.average(part.heights, weights=part.stops - part.starts))
+
+
 # Factors that picture and sound share, and one that is heard alone.
 FACTORS: dict[str, Callable[[Scene], float]] = {
     "timbre (six kinds)": lambda scene: IDENTITIES.index(scene.parts[0].identity),
+    "pitch (thirds)": mean_height,
     "vibrato (thirds)": lambda scene: scene.parts[0].sway,
     "notes a second (thirds)": notes_per_second,
     "control: drums (thirds), heard but never seen": lambda scene: scene.backing.hits_level,

@@ -36,7 +36,7 @@ class EmbeddingMap:
 def centre_places(segment_embeds: Tensor) -> Tensor:
     """Without what all clips have in common at a place: (clips, K, size) less its mean over clips, L2-normalised again.
 
-    Eq. 2 counts the other segments of a clip as negatives, and positions tell these apart before anything else does.
+    Positions alone tell segments apart, with random weights too, and Eq. 2 counts the others of a clip as negatives.
     """
     return nn.functional.normalize(segment_embeds - segment_embeds.mean(0), dim=-1)
 

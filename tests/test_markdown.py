@@ -69,7 +69,7 @@ def blocks(text: str) -> Iterator[tuple[str, str]]:
 def house(demo_folder, tmp_path_factory) -> Path:
     """A folder in which everything lies that the documents name: the demo, clips, ESC-10, somebody's model."""
     house = tmp_path_factory.mktemp("house")
-    for name in ("examples", "benchmarks"):
+    for name in ("examples", "benchmarks", "checkpoints"):
         (house / name).symlink_to(ROOT / name)
     shutil.copytree(demo_folder / "demo", house / "demo")
     clips = house / "demo" / "seed-0" / "clips"

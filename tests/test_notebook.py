@@ -1,4 +1,4 @@
-"""The notebook runs from its first cell to its last, on models of a moment, and shares what it trained with a Hub."""
+"""The notebook runs from its first cell to its last with the released checkpoint, and shares what it trained."""
 
 from pathlib import Path
 
@@ -10,7 +10,8 @@ nbformat = pytest.importorskip("nbformat", reason="running a notebook needs nbcl
 nbclient = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
 pytest.importorskip("ipykernel", reason="running a notebook needs ipykernel")
 
-NOTEBOOK = Path(__file__).parent.parent / "examples" / "cmmixer.ipynb"
+ROOT = Path(__file__).parent.parent
+NOTEBOOK = ROOT / "examples" / "cmmixer.ipynb"
 
 
 @pytest.fixture(scope="module")
@@ -20,11 +21,11 @@ def server():
 
 
 @pytest.fixture(scope="module")
-def run(demo_folder, tmp_path_factory, server):
-    """The notebook after all of its cells have run where `make demo` has."""
+def run(tmp_path_factory, server):
+    """The notebook after all of its cells have run, on a handful of clips."""
     folder = tmp_path_factory.mktemp("notebook")
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    ours = {"HOME": demo_folder, "RUN": folder / "run", "STEPS": 2, "HUB_NAME": "owner/notebook"}
+    ours = {"HOME": ROOT, "WORK": folder / "work", "CLIPS": 12, "STEPS": 2, "HUB_NAME": "owner/notebook"}
     with pytest.MonkeyPatch.context() as environment:
         for name, value in ours.items():
             environment.setenv(f"CMMIXER_{name}", str(value))

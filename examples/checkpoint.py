@@ -26,6 +26,7 @@ from cmmixer_hf.yardstick import write_library
 
 NAME = "checkpoints/cmmixer-small-yardstick"
 SEEDS = 100, 101  # of the clips to train and to score on; `make demo` and the tests make others
+TOKEN_DROP_RATE = 0.5  # in fine-tuning
 SHARED = {"keep_spectrograms": True, "save_steps": 200}
 LIMITS = [
     "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
@@ -74,7 +75,9 @@ def main() -> None:
     ):
         set_seed(0)
         run = {"output_dir": str(work / name), "epochs": epochs, "warmup_epochs": epochs / 10, "learning_rate": rate}
-        train(model_class(model_config()), clips, extractor, TrainingSettings(**(SHARED | run)))
+        config = model_config()
+        config.token_drop_rate = TOKEN_DROP_RATE
+        train(model_class(config), clips, extractor, TrainingSettings(**(SHARED | run)))
     run, trained_on = work / "retrieval", f"{settings.clips} clips that the package makes from a seed"
     evaluate(EvaluateSettings(held_out, str(run), output=str(run / "evaluation.json")))
     scored_on = f"{settings.held_out} clips made from another seed"

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from conftest import write_noise_clip
 
+from cmmixer_hf import CMMixerForRetrieval
 from cmmixer_hf.cli import main
 from cmmixer_hf.data import SourceError
 from cmmixer_hf.demo import DemoSettings, run_demo
@@ -34,6 +35,7 @@ def test_every_stage_leaves_its_result(demo):
         *("report.html", "results.json", "separation.png"),
     }
     assert len(list((folder / "clips").glob("*.mp4"))) == 13
+    assert CMMixerForRetrieval.from_pretrained(folder / "retrieval").config.token_drop_rate == 0.5
     assert results["held_out"] == 5
     assert results["scores"]["trained"]["chance"]["R@1"] == 20.0
     assert set(results["scores"]["untrained"]) == {"video_to_audio", "audio_to_video", "chance"}
@@ -49,8 +51,9 @@ def test_the_report_is_one_file_with_everything_in_it(demo):
 
 
 def test_own_clips_go_through_and_are_told_what_they_show(clip_files, tmp_path, capsys):
-    settings = DemoSettings(output=str(tmp_path / "demo"), videos=str(clip_files[0].parent), **QUICK)
-    results = run_demo(settings)
+    whole = QUICK | {"token_drop_rate": 0.0}
+    results = run_demo(DemoSettings(output=str(tmp_path / "demo"), videos=str(clip_files[0].parent), **whole))
+    assert CMMixerForRetrieval.from_pretrained(tmp_path / "demo" / "retrieval").config.token_drop_rate == 0
     printed = capsys.readouterr().out
     assert results["held_out"] == 2
     assert "2 held-out clips say almost nothing" in printed

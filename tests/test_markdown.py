@@ -38,6 +38,7 @@ MAE_SIZES |= {"decoder_hidden_size": 32, "decoder_num_attention_heads": 16, "dec
 NOT_RUN = {
     "make": "targets make environments and run for minutes; tests/test_readme.py and test_release.py hold their names",
     "pip install": "needs a package index",
+    "cmmixer demo --token_drop_rate": "the demo at full size; tests/test_demo.py runs it on a handful of clips",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.
@@ -72,6 +73,7 @@ def house(demo_folder, tmp_path_factory) -> Path:
     for name in ("examples", "benchmarks", "checkpoints"):
         (house / name).symlink_to(ROOT / name)
     shutil.copytree(demo_folder / "demo", house / "demo")
+    (house / "demo" / "whole").symlink_to("seed-0")
     clips = house / "demo" / "seed-0" / "clips"
     files = sorted(clips.iterdir())
     (house / "FOLDER").symlink_to(clips)

@@ -54,7 +54,7 @@ SEPARATION = {
 class DemoSettings:
     """Make clips, pre-train, fine-tune, index and search, and write a report to look at."""
 
-    output: str = field(default="demo", metadata={"help": "folder for everything that is made"})
+    output: str = field(default="demo/seed-0", metadata={"help": "folder for everything that is made"})
     videos: str | None = field(default=None, metadata={"help": "folder of your own clips instead of made ones"})
     seed: int = field(default=0, metadata={"help": "of the clips and of the training"})
     clips: int = field(default=1024, metadata={"help": "made clips to train on"})

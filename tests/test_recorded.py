@@ -1,0 +1,61 @@
+"""Tables in the documents are those that their commands render from the recorded results."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECORDED = ROOT / "benchmarks" / "results"
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import flexible_queries  # noqa: E402
+import render  # noqa: E402
+import search  # noqa: E402
+import training  # noqa: E402
+
+EXAMPLES = (ROOT / "examples" / "README.md").read_text()
+BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
+
+
+def test_the_comparison_is_what_render_makes_of_the_recorded_cells(tmp_path):
+    for path in (RECORDED / "compare").glob("*.json"):
+        (tmp_path / path.name).write_text(path.read_text())
+    render.main(tmp_path)
+    assert (tmp_path / "table.md").read_text() == (RECORDED / "compare" / "table.md").read_text()
+
+
+def test_the_readme_of_the_examples_shows_the_comparison_with_most_seeds():
+    results = [result for result in render.read_results(RECORDED / "compare") if result["budget"] == 1]
+    assert len({result["seed"] for result in results}) >= 3
+    assert render.arm_table(results) in EXAMPLES
+    assert render.claim_table(results) in EXAMPLES
+
+
+def test_every_cell_says_what_it_cost_and_how_it_was_made():
+    for result in render.read_results(RECORDED / "compare"):
+        assert {"seed", "tflop", "settings"} <= set(result)
+        assert {"command", "commit"} <= set(result["made_by"])
+
+
+@pytest.mark.parametrize(
+    "name", ["search", "flexible_queries", "flexible_queries-whole", "training-cpu", "training-cpu-compiled"]
+)
+def test_the_benchmarks_tables_are_the_recorded_ones(name):
+    results = json.loads((RECORDED / f"{name}.json").read_text())
+    tables = {
+        "search": lambda: ["\n".join(search.search_table(results["search"]))],
+        "flexible_queries": lambda: ["\n".join(flexible_queries.table(results["rows"]))],
+        "flexible_queries-whole": lambda: ["\n".join(flexible_queries.table(results["rows"]))],
+        "training-cpu": lambda: training.tables(results).split("\n\n"),
+        "training-cpu-compiled": lambda: training.tables(results).split("\n\n")[:2],
+    }
+    for table in tables[name]():
+        assert table in BENCHMARKS
+
+
+def test_what_dropping_tokens_gives_is_recorded():
+    results = [result for result in render.read_results(RECORDED / "compare") if result["budget"] == 2]
+    gains = render.differences(results, "contrastive-drop", "contrastive")
+    assert len(gains) >= 3
+    assert f"paired by seed by {render.show(gains)} (" in " ".join(EXAMPLES.split())

@@ -1,6 +1,7 @@
 """Render the cards beside this file from their sources: python model_cards/render.py
 
-A preset's card says what a run with its settings is; the demo's has the scores of the recorded run of `make demo`.
+A preset's card says what a run with its settings is; the demo's has the scores of the recorded run of `make demo`; a
+released checkpoint's are those in its folders.
 """
 
 import json
@@ -15,6 +16,7 @@ from cmmixer_hf.model_card import model_card
 from cmmixer_hf.training import TrainingSettings
 
 HERE = Path(__file__).parent
+CHECKPOINTS = HERE.parent / "checkpoints"
 DEMO_SETTINGS = ("seed", "clips", "pretraining_samples", "finetuning_samples")
 DEMO_RUN = HERE.parent / "benchmarks" / "results" / "demo-seed-0.json"
 
@@ -68,6 +70,14 @@ def render(name: str, source: Source) -> str:
         return str(model_card(folder))
 
 
+def cards() -> dict[str, str]:
+    """The texts of all cards here: of presets, of the demo, and of the released checkpoint's two models."""
+    released = {folder.name: folder for folder in CHECKPOINTS.iterdir()}
+    released |= {f"{name}-pretraining": folder / "pretraining" for name, folder in released.items()}
+    made = {name: render(name, source) for name, source in sources().items()}
+    return made | {name: str(model_card(folder)) for name, folder in released.items()}
+
+
 if __name__ == "__main__":
-    for name, source in sources().items():
-        (HERE / f"{name}.md").write_text(render(name, source))
+    for name, text in cards().items():
+        (HERE / f"{name}.md").write_text(text)

@@ -15,6 +15,7 @@ from cmmixer_hf.model_card import KINDS, model_card, write_model_card
 
 CARDS = Path(__file__).parent.parent / "model_cards"
 RENDER = runpy.run_path(str(CARDS / "render.py"))
+RENDERED = RENDER["cards"]()
 CLASSES = [
     name for name in cmmixer_hf.__all__ if name.startswith("CMMixer") and ("For" in name or name.endswith("Model"))
 ]
@@ -32,15 +33,21 @@ def save(tiny_config, extractor, tmp_path):
     return save
 
 
-@pytest.mark.parametrize("name", RENDER["sources"]())
+@pytest.mark.parametrize("name", RENDERED)
 def test_rendered_cards_are_what_their_sources_say(name):
     text = (CARDS / f"{name}.md").read_text()
-    assert text == RENDER["render"](name, RENDER["sources"]()[name])
+    assert text == RENDERED[name]
     assert not check_card(text)
 
 
 def test_every_card_has_a_source():
-    assert {path.stem for path in CARDS.glob("*.md")} == set(RENDER["sources"]())
+    assert {path.stem for path in CARDS.glob("*.md")} == set(RENDERED)
+
+
+def test_a_released_checkpoint_lies_with_its_card():
+    for folder in RENDER["CHECKPOINTS"].iterdir():
+        for card, name in ((folder, folder.name), (folder / "pretraining", f"{folder.name}-pretraining")):
+            assert (card / "README.md").read_text() == RENDERED[name]
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -102,7 +102,8 @@ import ast, sys
 import cmmixer_hf
 from training_runs import run_training
 clips, folder, head, options = sys.argv[1:]
-print("steps", run_training(clips, folder, getattr(cmmixer_hf, head), **ast.literal_eval(options))[-1]["step"])
+steps = run_training(clips, folder, getattr(cmmixer_hf, head), **ast.literal_eval(options))[-1]["step"]
+sys.stdout.write(f"steps {steps}\\n")  # in one piece: two processes write to one pipe
 """
 
 

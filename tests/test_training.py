@@ -50,6 +50,18 @@ def test_pretraining_learns_and_leaves_a_whole_run(clips, tmp_path):
     assert AutoProcessor.from_pretrained(tmp_path).feature_extractor.image_size == 32
 
 
+def test_weights_in_half_precision_are_trained_in_float32(clips, tmp_path):
+    half, whole = make_model(CMMixerForRetrieval).half(), make_model(CMMixerForRetrieval).half().float()
+    histories = [
+        train(model, clips, EXTRACTOR, make_settings(tmp_path / name, epochs=3), progress=False)
+        for name, model in (("half", half), ("whole", whole))
+    ]
+    assert untimed(histories[0]) == untimed(histories[1])
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    assert load_file(tmp_path / "half" / "model.safetensors").popitem()[1].dtype == torch.float32
+
+
 def test_the_run_folder_has_a_card_whose_scores_are_of_its_weights(clips, tmp_path):
     settings = make_settings(tmp_path, epochs=2)
 

@@ -59,8 +59,9 @@ def train(
     The same call goes on with a run that was interrupted, from its newest checkpoint.
 
     Args:
-        model: what to train, in place: [`CMMixerForPreTraining`], [`CMMixerForRetrieval`] or a classifier, which takes
-            its labels by the names in its configuration. What `forward` takes decides what is read and made of a clip.
+        model: what to train, in place and in float32: [`CMMixerForPreTraining`], [`CMMixerForRetrieval`] or a
+            classifier, which takes its labels by the names in its configuration. What `forward` takes decides what is
+            read and made of a clip.
         clips: [`load_prepared`], a selection of it, or a `datasets.Dataset` with the same columns.
         extractor: makes the stacks, on the device.
         settings: everything else.
@@ -79,6 +80,7 @@ def train(
         CheckpointError: the run folder holds a run that differs in more than how it is run, or damaged checkpoints.
         SourceError: too few clips for one step, or a clip without what the model needs.
     """
+    _in_float32(model)
     inputs = ModelInputs(model, extractor, settings, spectrograms=spectrograms)
     with _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress) as run, StopSignals() as stop:
         run.resume()
@@ -277,6 +279,14 @@ def _make_accelerator(settings: TrainingSettings, folder: RunFolder) -> Accelera
         log_with=None if settings.log_with == "none" else settings.log_with.split(","),
         project_dir=str(folder.path / "trackers"),
     )
+
+
+def _in_float32(model: PreTrainedModel) -> None:
+    """Weights in half precision, as many checkpoints have them, lose small steps and overflow in training."""
+    halves = {parameter.dtype for parameter in model.parameters()} & {torch.float16, torch.bfloat16}
+    if halves:
+        logger.warning("weights in %s are trained, and saved, in float32", halves.pop())
+        model.float()
 
 
 def _reseed(seed: int, number: int) -> None:

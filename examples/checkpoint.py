@@ -1,4 +1,4 @@
-"""The small checkpoint in `checkpoints/`, made again from a seed: `make checkpoint`, twenty minutes on two cores.
+"""The small checkpoint in `checkpoints/`, made again from a seed: `make checkpoint`.
 
 Writes clips of the yardstick as mp4 files, pre-trains Solo + CutMix on their mixtures, fine-tunes two towers from
 random weights with half of the tokens dropped (what did best at equal compute, see `README.md` here), scores them on

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -127,6 +127,7 @@ class Arm:
         finetune: whether the retriever is trained at all.
         extractor: makes the stacks.
         pretrained_as: the arm whose pre-training this one shares, where that is not its own.
+        changes: fields of [`ExperimentSettings`] that are other ones for this arm, such as its batch size.
     """
 
     about: str
@@ -136,29 +137,34 @@ class Arm:
     finetune: bool = True
     extractor: Callable[[Sizes], CMMixerFeatureExtractor] = Sizes.extractor
     pretrained_as: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _towers(sizes: Sizes, pretrained: CMMixerForPreTraining | None) -> CMMixerForRetrieval:
-    if pretrained is None:
-        return CMMixerForRetrieval(sizes.cmmixer())
-    return CMMixerForRetrieval.from_encoder(pretrained.cmmixer)
+def towers(
+    model_class: type[CMMixerForRetrieval] = CMMixerForRetrieval, **options
+) -> Callable[[Sizes, CMMixerForPreTraining | None], CMMixerForRetrieval]:
+    """Makes both towers, from random weights or a pre-trained encoder, with `options` of their configuration."""
+
+    def retrieve(sizes: Sizes, pretrained: CMMixerForPreTraining | None) -> CMMixerForRetrieval:
+        model = model_class(sizes.cmmixer(**options))
+        if pretrained is not None:
+            for tower in (model.video_model, model.audio_model):
+                tower.load_state_dict(pretrained.cmmixer.state_dict())
+        return model
+
+    return retrieve
 
 
-def _dropping_towers(sizes: Sizes, pretrained: CMMixerForPreTraining | None) -> CMMixerForRetrieval:
-    towers = _towers(sizes, pretrained)
-    towers.config.token_drop_rate = TOKEN_DROP_RATE
-    return towers
-
-
-def _pretrain_cmmixer(decoder: str, mixer: str) -> Callable[[Sizes], CMMixerForPreTraining]:
-    def pretrain(sizes: Sizes) -> CMMixerForPreTraining:
-        return CMMixerForPreTraining(sizes.cmmixer(decoder_type=decoder, mixer=mixer))
-
-    return pretrain
+def pretrain(
+    model_class: type[CMMixerForPreTraining] = CMMixerForPreTraining, **options
+) -> Callable[[Sizes], CMMixerForPreTraining]:
+    """Makes the model to pre-train, with `options` of its configuration."""
+    return lambda sizes: model_class(sizes.cmmixer(**options))
 
 
 def _cmmixer(decoder: str, mixer: str) -> Arm:
-    return Arm(f"CMMixer, {decoder.title()}, {MIXER_NAMES[mixer]}", _pretrain_cmmixer(decoder, mixer), _towers)
+    about = f"CMMixer, {decoder.title()}, {MIXER_NAMES[mixer]}"
+    return Arm(about, pretrain(decoder_type=decoder, mixer=mixer), towers())
 
 
 def _cav_mae(about: str, **weights: float) -> Arm:
@@ -206,23 +212,23 @@ def _mvpt_on_statistics(sizes: Sizes, pretrained: None) -> MVPtForRetrieval:
 STATISTICS = {"video": "colour_statistics", "audio": "mel_statistics"}
 MIXER_NAMES = {"cutmix": "CutMix", "pixel": "Pixel Mixup", "mixup": "Mixup"}
 ARMS: dict[str, Arm] = {
-    "random": Arm("random weights", None, _towers, share=0.0, finetune=False),
-    "scratch": Arm("no pre-training, fine-tuning as long as the others'", None, _towers),
-    "contrastive": Arm("no pre-training, the whole budget in fine-tuning", None, _towers, share=0.0),
-    "unmixed": Arm("masked pre-training, nothing mixed", lambda sizes: UnmixedForPreTraining(sizes.cmmixer()), _towers),
+    "random": Arm("random weights", None, towers(), share=0.0, finetune=False),
+    "scratch": Arm("no pre-training, fine-tuning as long as the others'", None, towers()),
+    "contrastive": Arm("no pre-training, the whole budget in fine-tuning", None, towers(), share=0.0),
+    "unmixed": Arm("masked pre-training, nothing mixed", pretrain(UnmixedForPreTraining), towers()),
 }
 ARMS |= {f"{decoder}-{mixer}": _cmmixer(decoder, mixer) for decoder in ("solo", "duet") for mixer in MIXER_NAMES}
 ARMS |= {
     "contrastive-drop": Arm(
         "no pre-training, the whole budget in fine-tuning, half of the tokens dropped",
         None,
-        _dropping_towers,
+        towers(token_drop_rate=TOKEN_DROP_RATE),
         share=0.0,
     ),
     "solo-cutmix-drop": Arm(
         "CMMixer, Solo, CutMix, half of the tokens dropped in fine-tuning",
-        _pretrain_cmmixer("solo", "cutmix"),
-        _dropping_towers,
+        pretrain(decoder_type="solo", mixer="cutmix"),
+        towers(token_drop_rate=TOKEN_DROP_RATE),
         pretrained_as="solo-cutmix",
     ),
     "av-mae": _cav_mae("AV-MAE", contrastive_weight=0.0),

@@ -10,18 +10,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, load_from_disk
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, set_seed
 
-from .arms import ARMS, Sizes
+from .arms import ARMS, Arm, Sizes
 from .atomic import atomic_directory, atomic_file
 from .data import StackMaker, collate_clips, unpack_frames
 from .evaluation import ClipEmbeddings, embed_clips, evaluate_retrieval, score_twins
@@ -75,27 +76,35 @@ class Cell:
         return f"{self.arm}-{self.budget:g}T-{self.pairs}-seed{self.seed}"
 
 
-def run_experiment(settings: ExperimentSettings, sizes: Sizes | None = None) -> list[dict[str, Any]]:
-    """Run the cells of a grid that have no result yet; returns the results of all cells that have one."""
+def run_experiment(
+    settings: ExperimentSettings, sizes: Sizes | None = None, arms: Mapping[str, Arm] = ARMS
+) -> list[dict[str, Any]]:
+    """Run the cells of a grid that have no result yet; returns the results of all cells that have one.
+
+    Args:
+        settings: the grid; its arms are keys of `arms`.
+        sizes: what all arms have in common.
+        arms: by name; those of the paper and its peers by default.
+    """
     output = Path(settings.output)
     output.mkdir(parents=True, exist_ok=True)
     part, parts = map(int, settings.shard.split("/"))
     memory: Memory = {}
-    for cell in itertools.islice(cells(settings), part, None, parts):
+    for cell in itertools.islice(cells(settings, arms), part, None, parts):
         path = output / f"{cell.name}.json"
         if not path.exists():
-            result = run_cell(cell, settings, sizes or Sizes(), memory)
+            result = run_cell(cell, arms[cell.arm], settings, sizes or Sizes(), memory)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
             print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
     return read_results(output)
 
 
-def cells(settings: ExperimentSettings) -> Iterator[Cell]:
+def cells(settings: ExperimentSettings, arms: Mapping[str, Arm] = ARMS) -> Iterator[Cell]:
     """The grid, seed by seed, so that a stopped one has whole seeds."""
-    unknown = set(settings.arms) - set(ARMS)
+    unknown = set(settings.arms) - set(arms)
     if unknown:
-        raise ValueError(f"unknown arms {sorted(unknown)}: choose among {', '.join(ARMS)}")
+        raise ValueError(f"unknown arms {sorted(unknown)}: choose among {', '.join(arms)}")
     for seed, pairs, budget, arm in itertools.product(settings.seeds, settings.pairs, settings.budgets, settings.arms):
         yield Cell(arm, budget, pairs, seed)
 
@@ -105,10 +114,10 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*-seed*.json"))]
 
 
-def run_cell(cell: Cell, settings: ExperimentSettings, sizes: Sizes, memory: Memory) -> dict[str, Any]:
+def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory) -> dict[str, Any]:
     """Train one arm within its budget and score it on clips it never saw."""
     started = time.perf_counter()
-    run = _CellRun(cell, settings, sizes, memory)
+    run = _CellRun(cell, arm, settings, sizes, memory)
     retriever, spent = run.train()
     return asdict(cell) | {
         "about": run.arm.about,
@@ -122,9 +131,12 @@ def run_cell(cell: Cell, settings: ExperimentSettings, sizes: Sizes, memory: Mem
 
 
 def count_flops(model: PreTrainedModel, clips: Dataset, extractor: CMMixerFeatureExtractor) -> float:
-    """FLOP of one sample's forward and backward pass, counted in real ones (`torch.utils.flop_counter`)."""
+    """FLOP of one sample's forward and backward pass, counted in real ones (`torch.utils.flop_counter`).
+
+    The counter sees attention only as plain matrix products: it does not know the fused kernel of CPUs.
+    """
     stacks = StackMaker(extractor)(collate_clips([clips[0], clips[1]]))
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         model.train()(**stacks).loss.backward()
     model.zero_grad()
     return counter.get_total_flops() / 2
@@ -133,9 +145,9 @@ def count_flops(model: PreTrainedModel, clips: Dataset, extractor: CMMixerFeatur
 class _CellRun:
     """The clips of a cell, and the steps from an arm to its scores."""
 
-    def __init__(self, cell: Cell, settings: ExperimentSettings, sizes: Sizes, memory: Memory):
+    def __init__(self, cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory):
         set_seed(cell.seed)
-        self.cell, self.settings, self.sizes, self.arm = cell, settings, sizes, ARMS[cell.arm]
+        self.cell, self.arm, self.settings, self.sizes = cell, arm, replace(settings, **arm.changes), sizes
         self.work = Path(settings.output) / "work"
         self.clips = self.make_clips(self.world(cell.seed), cell.pairs)
         self.extractor = self.arm.extractor(sizes)
@@ -147,11 +159,16 @@ class _CellRun:
 
     def make_clips(self, world: World, count: int) -> Dataset:
         """Its first clips, made once."""
-        folder = self.work / f"world-{world.seed}-{count}"
+        rows = (make_row(world, index) for index in range(count))
+        return self.keep(f"world-{world.seed}-{count}", rows)
+
+    def keep(self, name: str, rows: Iterable[dict[str, Any]]) -> Dataset:
+        """Rows that the cells of a grid share: written by the first one, read by the others."""
+        folder = self.work / name
         if not folder.exists():
-            rows = Dataset.from_list([make_row(world, index) for index in range(count)])
+            made = Dataset.from_list(list(rows))
             with atomic_directory(folder) as partial:
-                rows.save_to_disk(partial)
+                made.save_to_disk(partial)
         return load_from_disk(str(folder))
 
     def train(self) -> tuple[Any, dict[str, float]]:
@@ -196,30 +213,27 @@ class _CellRun:
         world = self.world(HELD_OUT_SEED + self.cell.seed)
         clips = self.make_clips(world, self.settings.pool)
         embeddings = embed_clips(retriever, clips, self.extractor, progress=False)
-        twins = _score_twins(retriever, world, embeddings, self.extractor)
-        return {"scores": evaluate_retrieval(embeddings), "twins": twins}
+        return {"scores": evaluate_retrieval(embeddings), "twins": self.score_twins(retriever, world, embeddings)}
 
-
-def _score_twins(
-    retriever: Any, world: World, embeddings: ClipEmbeddings, extractor: CMMixerFeatureExtractor
-) -> dict[str, float]:
-    """How often a sound prefers its clip to the clip's twin, in percent, for each kind of twin that the world has."""
-    indices = range(len(embeddings.video))
-    scores = {}
-    for kind in TWINS:
-        able = [i for i in indices if kind != "binding" or len(world.scene(i).parts) > 1]
-        if able:
-            twins = _embed_pictures(retriever, list(twin_rows(world, kind, able)), extractor)
-            scores[kind] = round(score_twins(embeddings.audio[able], embeddings.video[able], twins).value, 2)
-    return scores
+    def score_twins(self, retriever: Any, world: World, embeddings: ClipEmbeddings) -> dict[str, float]:
+        """How often a sound prefers its clip to the clip's twin, in percent, for each kind of twin in the world."""
+        indices = range(len(embeddings.video))
+        scores = {}
+        for kind in TWINS:
+            able = [i for i in indices if kind != "binding" or len(world.scene(i).parts) > 1]
+            if able:
+                rows = self.keep(f"twins-{kind}-{world.seed}-{len(indices)}", twin_rows(world, kind, able))
+                twins = _embed_pictures(retriever, rows, self.extractor)
+                scores[kind] = round(score_twins(embeddings.audio[able], embeddings.video[able], twins).value, 2)
+        return scores
 
 
 @torch.inference_mode()
-def _embed_pictures(retriever: Any, rows: list[dict[str, Any]], extractor: CMMixerFeatureExtractor) -> torch.Tensor:
+def _embed_pictures(retriever: Any, rows: Dataset, extractor: CMMixerFeatureExtractor) -> torch.Tensor:
     retriever.eval()
     embeds = []
     for start in range(0, len(rows), 64):
-        frames = [unpack_frames(row) for row in rows[start : start + 64]]
+        frames = [unpack_frames(row) for row in rows.select(range(start, min(start + 64, len(rows))))]
         stacks = extractor(videos=frames)["pixel_values"]
         embeds.append(retriever.get_video_features(stacks).segment_embeds)
     return torch.cat(embeds)

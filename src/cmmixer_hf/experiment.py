@@ -124,7 +124,7 @@ def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, m
         "tflop": spent,
         "pool": settings.pool,
         **run.score(retriever),
-        "settings": asdict(settings) | {"sizes": asdict(sizes)},
+        "settings": asdict(run.settings) | {"sizes": asdict(sizes)},
         "seconds": round(time.perf_counter() - started, 1),
         "made_by": _made_by(),
     }

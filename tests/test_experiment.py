@@ -1,14 +1,26 @@
 """The comparison of arms: counted compute, shared pre-training, resumable results."""
 
+import itertools
 import json
 import runpy
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from datasets import load_from_disk
 
 from cmmixer_hf.arms import ARMS, Sizes
-from cmmixer_hf.experiment import ExperimentSettings, cells, count_flops, read_results, run_experiment
+from cmmixer_hf.experiment import (
+    HELD_OUT_SEED,
+    ExperimentSettings,
+    cells,
+    count_flops,
+    read_results,
+    run_experiment,
+)
+from cmmixer_hf.media import write_clip
+from cmmixer_hf.yardstick import ESC10_CLASSES
 
 ROOT = Path(__file__).parents[1]
 TINY = Sizes(hidden_size=32, num_layers=2, num_frames=2)
@@ -65,6 +77,40 @@ def test_shards_of_a_grid_share_no_cell_and_lose_none(tmp_path):
     for part in (0, 1):
         run_experiment(settings(tmp_path, arms=["random"], seeds=[0, 1], shard=f"{part}/2"), TINY)
         assert len(read_results(tmp_path)) == part + 1
+
+
+def test_a_result_of_other_settings_is_not_taken_for_one_of_these(tmp_path):
+    run_experiment(settings(tmp_path, arms=["random"], difficulty=0.0), TINY)
+    with pytest.raises(ValueError, match=r"random-.*seed0.json was made with difficulty=0.0, not 0.5: choose another"):
+        run_experiment(settings(tmp_path, arms=["random"], difficulty=0.5), TINY)
+
+
+def test_recordings_sound_in_both_worlds_from_other_folds(tmp_path):
+    folder = tmp_path / "esc10"
+    (folder / "audio").mkdir(parents=True)
+    lines = ["file,label,fold"]
+    for number, (label, fold) in enumerate(itertools.product(ESC10_CLASSES, (1, 5))):
+        write_tone(folder / "audio" / f"{number}.mp4", frequency=200 if fold == 1 else 1000)
+        lines.append(f"audio/{number}.mp4,{label},{fold}")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    run_experiment(settings(tmp_path, arms=["random"], esc10=str(folder), difficulty=0.0), TINY)
+    training, held_out = (
+        load_from_disk(str(tmp_path / "work" / f"world-{seed}-{count}")) for seed, count in ((0, 8), (HELD_OUT_SEED, 6))
+    )
+    assert 150 < loudest_frequency(training) < 600 < loudest_frequency(held_out)
+
+
+def write_tone(path: Path, frequency: float) -> None:
+    """A second of a tone."""
+    sound = 0.5 * np.sin(2 * np.pi * frequency * np.arange(16000) / 16000)
+    write_clip(path, np.zeros((10, 32, 32, 3), np.uint8), sound.astype(np.float32), fps=10, sampling_rate=16000)
+
+
+def loudest_frequency(clips) -> float:
+    """Of all windows of the clips, Hz; a note plays its recording faster, the higher it is."""
+    waveforms = np.concatenate([np.frombuffer(row["waveforms"], np.int16) for row in clips]).reshape(-1, 16000)
+    spectrum = np.abs(np.fft.rfft(waveforms)).mean(0)
+    return float(spectrum.argmax())
 
 
 def test_an_unknown_arm_is_refused(tmp_path):

@@ -29,10 +29,11 @@ from .evaluation import ClipEmbeddings, embed_clips, evaluate_retrieval, score_t
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .training import TrainingSettings, train
 from .twins import TWINS
-from .yardstick import World, make_row, twin_rows
+from .yardstick import World, make_row, read_esc10, twin_rows
 
 Memory = dict[Any, dict[str, torch.Tensor]]  # spectrograms of a world's clips, which its cells share
 HELD_OUT_SEED = 1_000_000  # far from every training world
+ESC10_FOLDS = {"training": (1, 2, 3, 4), "held out": (5,)}
 # Of every run: no checkpoints in between, since a cell takes minutes, and no limit that only some arms would meet.
 SHARED: dict[str, Any] = {
     "resume": False,
@@ -54,11 +55,18 @@ class ExperimentSettings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of worlds and weights"})
     pool: int = field(default=500, metadata={"help": "held-out clips"})
     difficulty: float = field(default=0.5, metadata={"help": "of the world, from 0 to 1"})
+    esc10: str | None = field(
+        default=None, metadata={"help": "folder of ESC-10, whose recordings sound then; held-out clips have fold 5's"}
+    )
     batch_size: int = field(default=64, metadata={"help": "clips a step"})
     max_epochs: float = field(default=100.0, metadata={"help": "of a run, for arms whose steps cost next to nothing"})
     pretraining_rate: float = field(default=1e-3, metadata={"help": "learning rate of pre-training"})
     finetuning_rate: float = field(default=1e-3, metadata={"help": "learning rate of fine-tuning"})
     shard: str = field(default="0/1", metadata={"help": "i/n: run every n-th cell from the i-th on"})
+
+
+# What a result depends on beside its cell.
+CONDITIONS = ("pool", "difficulty", "esc10", "batch_size", "max_epochs", "pretraining_rate", "finetuning_rate")
 
 
 @dataclass(frozen=True)
@@ -92,12 +100,24 @@ def run_experiment(
     memory: Memory = {}
     for cell in itertools.islice(cells(settings, arms), part, None, parts):
         path = output / f"{cell.name}.json"
-        if not path.exists():
+        if path.exists():
+            _check_settings(path, replace(settings, **arms[cell.arm].changes))
+        else:
             result = run_cell(cell, arms[cell.arm], settings, sizes or Sizes(), memory)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
             print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
     return read_results(output)
+
+
+def _check_settings(path: Path, settings: ExperimentSettings) -> None:
+    """Refuse to take a result for one of these settings that it does not have."""
+    stored = json.loads(path.read_text())["settings"]
+    for name in CONDITIONS:
+        if stored.get(name, getattr(settings, name)) != getattr(settings, name):
+            raise ValueError(
+                f"{path} was made with {name}={stored[name]}, not {getattr(settings, name)}: choose another output"
+            )
 
 
 def cells(settings: ExperimentSettings, arms: Mapping[str, Arm] = ARMS) -> Iterator[Cell]:
@@ -154,8 +174,12 @@ class _CellRun:
         self.spectrograms = memory.setdefault((type(self.extractor), cell.seed), {})
 
     def world(self, seed: int) -> World:
-        """The world of a seed."""
-        return World(seed=seed, sampling=self.sizes.sampling, difficulty=self.settings.difficulty)
+        """The world of a seed; with recordings, the held-out worlds have others than those to train on."""
+        sampling, recordings = self.sizes.sampling, None
+        if self.settings.esc10 is not None:
+            folds = ESC10_FOLDS["held out" if seed >= HELD_OUT_SEED else "training"]
+            recordings = read_esc10(self.settings.esc10, folds, sampling_rate=sampling.sampling_rate)
+        return World(seed=seed, sampling=sampling, difficulty=self.settings.difficulty, recordings=recordings)
 
     def make_clips(self, world: World, count: int) -> Dataset:
         """Its first clips, made once."""

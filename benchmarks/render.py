@@ -90,6 +90,23 @@ def claim_table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def grid_table(results: list[Result]) -> str:
+    """R@10 of the arms that ran at every budget and number of pairs, and what they differ by: one column a size."""
+    sizes = sorted({(result["pairs"], result["budget"]) for result in results})
+    cells = {size: [r for r in results if (r["pairs"], r["budget"]) == size] for size in sizes}
+    everywhere = [arm for arm in ARMS if all(any(r["arm"] == arm for r in own) for own in cells.values())]
+    heads = [f"{pairs} pairs, {budget:g} TFLOP" for pairs, budget in sizes]
+    lines = [f"| R@10 of {results[0]['pool']} | {' | '.join(heads)} |", "|" + "---|" * (1 + len(sizes))]
+    for arm in everywhere:
+        scores = [show([both_ways(r, "R@10") for r in own if r["arm"] == arm]) for own in cells.values()]
+        lines.append(f"| {ARMS[arm].about} | {' | '.join(scores)} |")
+    for claim, better, other in CLAIMS:
+        if {better, other} <= set(everywhere):
+            gains = [differences(own, better, other) for own in cells.values()]
+            lines.append(f"| *{claim}* | {' | '.join(f'{show(gain)}: {verdict(gain)}' for gain in gains)} |")
+    return "\n".join(lines)
+
+
 def differences(results: list[Result], better: str, other: str) -> list[float]:
     """R@10 of one arm minus the other's, for every seed that both have."""
     scores = {(result["arm"], result["seed"]): both_ways(result, "R@10") for result in results}
@@ -112,7 +129,7 @@ def verdict(values: Sequence[float]) -> str:
 
 
 def plot(results: list[Result], path: Path) -> None:
-    """R@10 against the budget, one line an arm."""
+    """R@10 against the budget, one line an arm that has several."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -125,7 +142,7 @@ def plot(results: list[Result], path: Path) -> None:
             own = [result for result in results if result["arm"] == arm and result["pairs"] == count]
             budgets = sorted({result["budget"] for result in own})
             means = [np.mean([both_ways(r, "R@10") for r in own if r["budget"] == budget]) for budget in budgets]
-            if own:
+            if len(budgets) > 1:
                 marker = "osD^v<>P*X"[place % 10]
                 axis.plot(budgets, means, marker=marker, label=ARMS[arm].about, color=plt.cm.tab20(place % 20))
         axis.set(title=f"{count} pairs", xlabel="TFLOP, pre-training and fine-tuning", xscale="log")
@@ -138,7 +155,7 @@ def plot(results: list[Result], path: Path) -> None:
 def main(folder: Path) -> None:
     """Write the table and the plot of one folder of results."""
     results = read_results(folder)
-    parts = ["<!-- made by `python benchmarks/render.py` -->"]
+    parts = ["<!-- made by `python benchmarks/render.py` -->", grid_table(results)]
     key = ("pairs", "budget")
     for pairs, budget in sorted({tuple(result[name] for name in key) for result in results}):
         own = [result for result in results if (result["pairs"], result["budget"]) == (pairs, budget)]

@@ -76,6 +76,7 @@ def test_a_writer_that_fails_leaves_what_was_there(checkpoints):
 
 def test_what_a_killed_writer_leaves_is_never_taken_and_tidied_away(checkpoints):
     assert run_alone(die_while_saving, checkpoints) == -9
+    (checkpoints.folder / ".DS_Store").write_text("a file that somebody's system left")
     left = [path for path in checkpoints.folder.iterdir() if path.name.startswith(".")]
     assert left
     assert checkpoints.newest().name == "step-00000200"

@@ -97,6 +97,18 @@ def test_one_process_goes_on_with_what_two_began(prepared_folder, tmp_path):
     torch.testing.assert_close(final_state(tmp_path / "mixed")[:2], final_state(tmp_path / "two")[:2])
 
 
+def test_two_processes_go_on_with_what_two_began(prepared_folder, tmp_path):
+    options = {"batch_size": 1, "save_steps": 2, "config": {"hidden_dropout_prob": 0.1}}
+    for folder in ("whole", "killed"):
+        work = partial(train_in_process, clips=prepared_folder, folder=tmp_path / folder, **options)
+        run_in_processes(work, tmp_path / f"results-{folder}")
+    shutil.rmtree(tmp_path / "killed" / "checkpoints" / "step-00000012")
+    run_in_processes(work, tmp_path / "results-again")
+    torch.testing.assert_close(
+        final_state(tmp_path / "killed")[:2], final_state(tmp_path / "whole")[:2], rtol=0, atol=0
+    )
+
+
 SCRIPT = """
 import ast, sys
 import cmmixer_hf

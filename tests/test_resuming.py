@@ -4,17 +4,19 @@ import json
 import logging
 import shutil
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from distributed import run_alone
-from training_runs import final_state, make_settings, run_training, train_until_killed, untimed
+from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, train_until_killed, untimed
 
-from cmmixer_hf import CMMixerForPreTraining
+from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval
 from cmmixer_hf.checkpoints import CheckpointError
 from cmmixer_hf.loading import plan_order
 from cmmixer_hf.resuming import identity
+from cmmixer_hf.settings import TrainingSettings
 
 # Three steps an epoch of two batches each, a checkpoint every other step; dropout and drop-path draw numbers too.
 RUN = {
@@ -120,11 +122,41 @@ def test_how_a_run_is_run_may_change(change):
     assert run_identity() == run_identity(**change)
 
 
+def test_a_scripts_own_settings_count_too():
+    @dataclass
+    class Script(TrainingSettings):
+        mixer: str = "cutmix"
+
+    def of_script(**changes) -> dict:
+        settings = Script(output_dir="run", batch_size=2, **changes)
+        return identity(settings, plan_order(range(100), settings, 1), model=make_model(), extractor=EXTRACTOR)
+
+    assert of_script() == of_script(num_workers=2)
+    assert of_script() != of_script(mixer="pixel")
+
+
+def test_model_and_extractor_make_another_run():
+    assert run_identity() == run_identity(model=make_model(), extractor=EXTRACTOR)
+    others = [make_model(mask_ratio=0.75), make_model(CMMixerForRetrieval), make_model(mixer_kwargs={"align": 8})]
+    assert all(run_identity() != run_identity(model=model) for model in others)
+    assert run_identity() != run_identity(extractor=CMMixerFeatureExtractor(image_size=32, num_frames=2, n_fft=512))
+
+
+def test_another_model_is_refused_by_the_name_of_what_differs(uninterrupted, prepared_folder, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    message = r"a run with model.mask_ratio = 0.5, this one has 0.75"
+    with pytest.raises(CheckpointError, match=message):
+        run_training(
+            prepared_folder, tmp_path / "run", **(RUN | {"config": RUN.get("config", {}) | {"mask_ratio": 0.75}})
+        )
+
+
 def test_processes_may_change_places_with_accumulation():
     assert run_identity(accumulation_steps=4) == run_identity(processes=2, accumulation_steps=2)
     assert run_identity(accumulation_steps=4) != run_identity(processes=2, accumulation_steps=4)
 
 
-def run_identity(processes: int = 1, **changes) -> dict:
+def run_identity(processes: int = 1, model=None, extractor=EXTRACTOR, **changes) -> dict:
     settings = make_settings(Path("run"), **({"batch_size": 2} | changes))
-    return identity(settings, plan_order(range(100), settings, processes))
+    order = plan_order(range(100), settings, processes)
+    return identity(settings, order, model=model or make_model(), extractor=extractor)

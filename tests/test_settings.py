@@ -72,6 +72,13 @@ def test_what_does_not_fit_is_refused_by_name(arguments, message, tmp_path, caps
     assert message in capsys.readouterr().err
 
 
+def test_precision_is_what_accelerate_launch_was_told_unless_it_is_set(monkeypatch):
+    assert TrainingSettings().mixed_precision == "no"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert TrainingSettings().mixed_precision == "bf16"
+    assert TrainingSettings(mixed_precision="no").mixed_precision == "no"
+
+
 @pytest.mark.parametrize(
     "changes", [{"epochs": 0}, {"layer_decay": 1.5}, {"learning_rate": 0.0}, {"mixed_precision": "half"}]
 )

@@ -1,6 +1,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 from distributed import CONTEXT, run_alone, wait_for
@@ -33,8 +34,9 @@ def test_another_thread_listens_to_nothing():
     assert seen == [0]
 
 
-def train_and_say(clips, folder, connection):
-    """A training that tells when it has taken its third step."""
+def train_and_say(clips, folder, connection, num_workers=0):
+    """A training that tells when it has taken its third step; its processes are a group of their own."""
+    os.setpgrp()
     from cmmixer_hf.training_log import TrainingLog
 
     finish = TrainingLog.finish_step
@@ -46,7 +48,7 @@ def train_and_say(clips, folder, connection):
             connection.recv()
 
     TrainingLog.finish_step = tell
-    run_training(clips, folder)
+    run_training(clips, folder, num_workers=num_workers)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -62,6 +64,19 @@ def test_a_run_that_is_told_to_stop_saves_exits_and_goes_on(number, code, prepar
     history = run_training(prepared_folder, tmp_path / "run")
     assert untimed(history) == untimed(run_training(prepared_folder, tmp_path / "whole"))
     assert final_state(tmp_path / "run")[2] == final_state(tmp_path / "whole")[2]
+
+
+def test_a_signal_to_a_whole_job_stops_it_as_cleanly(prepared_folder, tmp_path):
+    """A scheduler's reaches the processes that read clips too; the training process must not find them dead."""
+    here, there = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=train_and_say, args=(prepared_folder, tmp_path / "run", there, 2))
+    process.start()
+    assert here.recv() == "three"
+    os.killpg(process.pid, signal.SIGTERM)
+    time.sleep(0.5)  # for a worker that the signal ends to be missed
+    here.send("go on")
+    assert wait_for(process) == 143
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-00000003"]
 
 
 def stop_at_the_end(clips, folder):

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from distributed import run_alone
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
@@ -236,18 +235,37 @@ def test_what_trained_is_what_a_checkpoint_holds(prepared_folder, tmp_path):
 
 
 def test_a_compiled_model_in_bf16_has_plain_checkpoints(prepared_folder, tmp_path, monkeypatch):
+    run_training(prepared_folder, tmp_path / "before", epochs=1)  # eager and in float32, in the same process
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "aot_eager")  # as `accelerate launch` does; inductor takes minutes
-    AcceleratorState._reset_state()
     torch.compiler.reset()
-    try:
-        options = {"mixed_precision": "bf16", "epochs": 2, "save_steps": 2}
-        history = run_training(prepared_folder, tmp_path, **options)
-        assert untimed(run_training(prepared_folder, tmp_path, **options)) == untimed(history)
-    finally:
-        AcceleratorState._reset_state()
+    options = {"mixed_precision": "bf16", "epochs": 2, "save_steps": 2}
+    history = run_training(prepared_folder, tmp_path, **options)
+    assert untimed(run_training(prepared_folder, tmp_path, **options)) == untimed(history)
     weights = final_state(tmp_path)[0]
     assert weights.keys() == make_model().state_dict().keys()
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_gradients_are_clipped(prepared_folder, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.AdamW.step
+
+    def spy(optimizer, *arguments, **options):
+        gradients = [weight.grad for group in optimizer.param_groups for weight in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return step(optimizer, *arguments, **options)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", spy)
+    history = run_training(prepared_folder, tmp_path, max_gradient_norm=0.01)
+    assert norms == pytest.approx([0.01] * len(history), rel=1e-3)
+    assert all(entry["gradient_norm"] > 0.02 for entry in history)
+
+
+def test_the_run_folder_holds_all_about_its_making(prepared_folder, tmp_path):
+    run_training(prepared_folder, tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert {"settings.yaml", "environment.json", "metrics.jsonl", "config.json", "model.safetensors"} <= names
+    assert ("curves.png" in names) == (find_spec("matplotlib") is not None)
 
 
 def test_pictures_show_how_one_clip_is_taken_apart(prepared_folder, tmp_path):

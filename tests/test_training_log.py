@@ -1,4 +1,5 @@
 import json
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -96,6 +97,23 @@ def test_divergence_names_the_first_bad_step(make_log):
     take(log, float("inf"), rate=0.2)
     with pytest.raises(TrainingDivergedError, match=r"the loss is inf at step 2, learning rate 2.00e-01: try"):
         take(log, float("nan"), rate=0.3)
+
+
+def test_no_state_is_given_after_divergence(make_log):
+    log = make_log(logging_steps=10)
+    take(log, 1.0)
+    log.state_dict()
+    take(log, float("nan"))
+    with pytest.raises(TrainingDivergedError, match="the loss is nan at step 2"):
+        log.state_dict()
+
+
+def test_evaluation_is_not_counted_as_training(make_log):
+    log = make_log(logging_steps=1)
+    with log.untimed():
+        time.sleep(1.0)
+    take(log, 1.0)
+    assert log.history[0]["samples_per_second"] > 10 / 1.0
 
 
 def test_a_loss_far_above_the_first_one_is_divergence(make_log):

@@ -68,7 +68,10 @@ class Checkpoints:
     def tidy(self, *, delete_all: bool = False) -> None:
         """Delete what killed writers left, or everything."""
         for path in self.folder.glob("*" if delete_all else ".*"):
-            shutil.rmtree(path)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:  # such as .DS_Store
+                path.unlink(missing_ok=True)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -15,6 +15,7 @@ from .data import Clips
 from .order import Rows, RunOrder
 from .prepared_clips import Row, SourceError
 from .settings import TrainingSettings
+from .stopping import SIGNALS
 
 Batch = dict[str, Any]
 Collate = Callable[[Sequence[Row]], Batch]
@@ -50,7 +51,7 @@ def make_loader(
     options: dict[str, Any] = {
         "num_workers": num_workers,
         "pin_memory": pin_memory,
-        "worker_init_fn": _leave_interrupts_to_the_parent,
+        "worker_init_fn": _leave_signals_to_the_parent,
     }
     if not streaming:
         return DataLoader(clips, batch_sampler=_Places(order, numbers), collate_fn=collate, **options)  # type: ignore[arg-type]
@@ -120,6 +121,10 @@ class _Places:
         return len(self.numbers)
 
 
-def _leave_interrupts_to_the_parent(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that trains decides when to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_parent(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, SIGTERM every one of a job; the one that trains decides when to stop.
+
+    A worker ends with the batch that it is making, when the training process asks it to or is gone.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

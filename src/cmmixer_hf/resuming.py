@@ -1,7 +1,8 @@
 """Saving where a run stands and going on from there, the same for one process, for several, and for sharded models."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,32 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from transformers import PreTrainedModel
 
 from .checkpoints import CheckpointError, Checkpoints
+from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .order import RunOrder
 from .settings import FREE, TrainingSettings
 
 WEIGHTS, REST = "model.safetensors", "training.pt"
+# Facts in a model's configuration about the place where it was made or loaded.
+NOT_OF_THE_RUN = {f"model.{name}" for name in ("transformers_version", "architectures", "_name_or_path", "dtype")}
 
 
-def identity(settings: TrainingSettings, order: RunOrder) -> dict[str, Any]:
+def identity(
+    settings: TrainingSettings, order: RunOrder, *, model: PreTrainedModel, extractor: CMMixerFeatureExtractor
+) -> dict[str, Any]:
     """What must be equal for a run to go on from another's checkpoint and still be the same run.
 
-    Processes may change places with accumulation: what counts is how many batches make a step.
+    That is every setting that is not free, a script's own ones among them, the configurations of model and extractor,
+    and the clips. Processes may change places with accumulation: what counts is how many batches make a step.
     """
-    chosen = asdict(settings)
-    names = {field.name for field in fields(TrainingSettings)} - FREE
     sizes = list(order.shard_sizes)
+    parts = {"": asdict(settings), "model.": model.config.to_dict(), "extractor.": extractor.to_dict()}
+    chosen = {prefix + name: value for prefix, part in parts.items() for name, value in part.items()}
     return {
-        **{name: chosen[name] for name in sorted(names)},
+        "model_class": type(model).__name__,
+        **{name: json.loads(json.dumps(chosen[name])) for name in sorted(set(chosen) - FREE - NOT_OF_THE_RUN)},
         "batches_per_step": order.batches_per_step,
         "clips": sum(sizes),
         "shard_sizes": sizes,

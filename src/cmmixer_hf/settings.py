@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -63,7 +64,9 @@ class TrainingSettings:
         metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"},
     )
     max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm; 0 does not"})
-    mixed_precision: Literal["no", "bf16", "fp16"] = field(default="no", metadata={"help": "of the forward pass"})
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
+        default=None, metadata={"help": "of the forward pass; by default what `accelerate launch` was told, else no"}
+    )
     activation_checkpointing: bool = field(
         default=False, metadata={"help": "compute activations twice instead of keeping them: slower, in less memory"}
     )
@@ -95,6 +98,7 @@ class TrainingSettings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        self.mixed_precision = self.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # type: ignore[assignment]
         if self.mixed_precision not in (known := ("no", "bf16", "fp16")):
             raise ValueError(f"mixed_precision must be one of {known}, got {self.mixed_precision!r}")
         if self.streaming and not self.shuffle_shards:

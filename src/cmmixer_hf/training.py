@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import send_to_device
 from torch import Tensor
 from tqdm.auto import tqdm
@@ -129,7 +130,7 @@ class _Run:
         bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden)
         self.log = TrainingLog(self.accelerator, self.folder, settings, order=self.order, bar=bar)
         others = {"schedule": self.schedule, "log": self.log}
-        same = identity(settings, self.order)
+        same = identity(settings, self.order, model=model, extractor=self.extractor)
         self.state = RunState(self.accelerator, self.model, self.optimizer, others=others, identity=same)
         self.gradient_norm = torch.zeros(())
         self.resumed_at = 0
@@ -205,8 +206,9 @@ class _Run:
             return
         signal_number = self.agree_to_stop(stop)
         if signal_number or _is_due(self.settings.save_steps, self.log.step):
-            self.save()
-            self.draw_curves()
+            with self.log.untimed():
+                self.save()
+                self.draw_curves()
         if signal_number:
             logger.warning("stopped at step %d, with a checkpoint in %s", self.log.step, self.checkpoints.folder)
             raise TrainingStoppedError(signal_number)
@@ -215,10 +217,12 @@ class _Run:
         """Pictures and scores, when their epoch has come."""
         model = self.accelerator.unwrap_model(self.model)
         if _is_due(self.settings.picture_epochs, epoch) and hasattr(model, "draw_mixing_mask"):
-            self.draw(model, f"epoch-{epoch:04d}")
+            with self.log.untimed():
+                self.draw(model, f"epoch-{epoch:04d}")
         if self.evaluate is not None and _is_due(self.settings.evaluation_epochs, epoch):
             self.log.flush()
-            self.log.write(self.evaluate(model.eval()))
+            with self.log.untimed():
+                self.log.write(self.evaluate(model.eval()))
         model.train()
 
     def draw(self, model: Any, name: str) -> None:
@@ -270,6 +274,7 @@ class _Run:
 
 
 def _make_accelerator(settings: TrainingSettings, folder: RunFolder) -> Accelerator:
+    AcceleratorState._reset_state()  # else it stays what the process's first training made it: eager, for example
     return Accelerator(
         # Without this, processes on a machine that has no GPU would each train on their own.
         cpu=not torch.accelerator.is_available(),

@@ -1,7 +1,8 @@
 """How a run goes: losses become a history, lines of metrics, a progress bar and what trackers show."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,10 @@ from .settings import TrainingSettings
 LOSSES = ("loss", "video_loss", "audio_loss")
 # What differs between two runs of the same training.
 TIMINGS = ("samples_per_second", "waiting", "memory_gb")
+ADVICE = (
+    "try a smaller learning rate, a longer warm-up, a smaller max_gradient_norm, or mixed_precision=no, in another "
+    "output_dir or with resume=false"
+)
 Item = TypeVar("Item")
 
 
@@ -103,7 +108,8 @@ class TrainingLog:
         *losses, norms = np.array(self._shared).T
         rates, self._rates, self._shared = self._rates, [], []
         means = {name: float(values.mean()) for name, values in zip(self._names, losses, strict=True)}
-        self._refuse_divergence(losses[0], rates, means["loss"])
+        self._refuse_no_numbers(losses[0], rates)
+        self._refuse_divergence(rates, means["loss"])
         seconds = time.perf_counter() - self._since
         timings = (len(rates) * self.samples_per_step / seconds, self._waited / seconds, self._memory())
         finite = norms[np.isfinite(norms)]  # with fp16 a step may have none, and is left out
@@ -131,8 +137,13 @@ class TrainingLog:
         self.bar.set_postfix({name.replace("_", " "): value for name, value in shown.items()}, refresh=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything to go on as if nothing had happened; every process must ask for it at the same step."""
+        """Everything to go on as if nothing had happened; every process must ask for it at the same step.
+
+        Raises:
+            TrainingDivergedError: there is nothing to go on with: a loss since the last entry is no number.
+        """
         self._share()
+        self._refuse_no_numbers([losses for losses, *_ in self._shared], self._rates)
         return {
             "step": self.step,
             "history": self.history,
@@ -154,23 +165,28 @@ class TrainingLog:
             self._shared += self.accelerator.reduce(torch.stack(self._mine), reduction="mean").tolist()
             self._mine.clear()
 
-    def _refuse_divergence(self, losses: np.ndarray, rates: list[float], mean: float) -> None:
-        advice = (
-            "try a smaller learning rate, a longer warm-up, a smaller max_gradient_norm, or mixed_precision=no, in "
-            "another output_dir or with resume=false"
-        )
+    @contextmanager
+    def untimed(self) -> Iterator[None]:
+        """What happens in the block, such as an evaluation, is not counted as time of training."""
+        started = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - started
+
+    def _refuse_no_numbers(self, losses: Sequence[float], rates: Sequence[float]) -> None:
         bad = np.flatnonzero(~np.isfinite(losses))
         if len(bad):
             step, rate = self.step - len(losses) + 1 + bad[0], rates[bad[0]]
             raise TrainingDivergedError(
-                f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:.2e}: {advice}"
+                f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:.2e}: {ADVICE}"
             )
+
+    def _refuse_divergence(self, rates: Sequence[float], mean: float) -> None:
         first = next((entry["loss"] for entry in self.history if "loss" in entry), mean)
         factor = self.settings.divergence_factor
         if factor and mean > factor * max(first, 1.0):
             raise TrainingDivergedError(
                 f"the loss is {mean:.3g} at step {self.step}, learning rate {rates[-1]:.2e}, after {first:.3g} at the "
-                f"start: {advice}; or raise divergence_factor ({factor:g})"
+                f"start: {ADVICE}; or raise divergence_factor ({factor:g})"
             )
 
     def _memory(self) -> float:

@@ -55,7 +55,7 @@ def test_selecting_by_value_names_what_there_is(tmp_path):
     assert clips.select_where("clip_id", "1")["clip_id"] == ["1"]
     with pytest.raises(SourceError, match="none of 3 clips has clip_id '3': they have '0', '1', '2'"):
         clips.select_where("clip_id", "3")
-    with pytest.raises(SourceError, match="none has any error, which is given when clips are prepared"):
+    with pytest.raises(SourceError, match="none has any error: give each one"):
         clips.select_where("error", "bad")
 
 

@@ -101,7 +101,7 @@ class PreparedClips:
         places = [place for place, found in enumerate(values) if found == value]
         if not places:
             there = ", ".join(sorted({repr(found) for found in values if found is not None}))
-            advice = f"they have {there}" if there else f"none has any {column}, which is given when clips are prepared"
+            advice = f"they have {there}" if there else f"none has any {column}: give each one when preparing them"
             raise SourceError(f"none of {len(values)} clips has {column} {value!r}: {advice}")
         return self.select(places)
 

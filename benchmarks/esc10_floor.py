@@ -15,6 +15,7 @@ from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.classification import cross_validate
 from cmmixer_hf.data import load_prepared, unpack_waveforms
 from cmmixer_hf.prepared_clips import PreparedClips
+from cmmixer_hf.results import Score
 
 
 def statistics(clips: PreparedClips) -> np.ndarray:
@@ -29,10 +30,10 @@ def main(folder: str) -> None:
     clips = load_prepared(folder)
     features, labels = statistics(clips), np.array([names[0] for names in clips["labels"]])
 
-    def train_fold(fold: int, others: list[int], held_out: list[int]) -> dict[str, float]:
+    def train_fold(fold: int, others: list[int], held_out: list[int]) -> list[Score]:
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
         model.fit(features[others], labels[others])
-        return {"accuracy": 100 * model.score(features[held_out], labels[held_out])}
+        return [Score("accuracy", 100 * model.score(features[held_out], labels[held_out]))]
 
     (score,) = cross_validate(clips["fold"], train_fold)
     folds = ", ".join(f"{value:.1f}" for value in score.folds or ())

@@ -99,7 +99,7 @@ def read_tasks(settings: TransferSettings, seed: int) -> dict[str, Task]:
     """ESC-10 in its folds; the yardstick's world of a seed, with the pool that no arm has seen held out."""
     sounds = load_prepared(settings.clips)
     folds: list[tuple[int, list[int], list[int]]] = []
-    cross_validate(sounds["fold"], lambda *split: folds.append(split) or {})  # type: ignore[func-returns-value]
+    cross_validate(sounds["fold"], lambda *split: folds.append(split) or [])  # type: ignore[func-returns-value]
     work = Path(settings.grid) / "work"
     seen = load_from_disk(str(work / f"world-{seed}-{settings.pairs}"))
     (unseen,) = (load_from_disk(str(path)) for path in work.glob(f"world-{HELD_OUT_SEED + seed}-*"))

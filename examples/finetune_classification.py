@@ -5,23 +5,23 @@
     python examples/finetune_classification.py --config examples/configs/classification_esc10_small.yaml
 
 With `--folds` every fold is held out once, as ESC-50 is scored; otherwise `--test_split` is. Without `--model` training
-starts from random weights. Accuracies (mAP, where clips have several labels) go to `evaluation.json`.
+starts from random weights. Accuracies (mAP, where clips have several labels) go to `evaluation.json` beside the model;
+with folds beside each (`fold-1` and so on), and their means to the run folder.
 """
 
 import json
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from transformers import set_seed
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerProcessor
 from cmmixer_hf import CMMixerForAudioClassification as AudioClassifier
 from cmmixer_hf import CMMixerForVideoClassification as VideoClassifier
-from cmmixer_hf.classification import cross_validate, predict_clips, score_classification
 from cmmixer_hf.data import load_prepared
 from cmmixer_hf.labels import find_labels
 from cmmixer_hf.prepared_clips import PreparedClips
-from cmmixer_hf.results import Score
+from cmmixer_hf.results import EvaluationResult
+from cmmixer_hf.scoring import EvaluateSettings, evaluate, evaluate_folds
 from cmmixer_hf.settings import TrainingSettings, read_settings
 from cmmixer_hf.training import train
 
@@ -39,15 +39,17 @@ class ClassificationSettings(TrainingSettings):
     model_config: str = field(default="{}", metadata={"help": "fields of CMMixerConfig to change, as JSON"})
     extractor_config: str = field(default="{}", metadata={"help": "fields of the feature extractor to change, as JSON"})
     folds: bool = field(default=False, metadata={"help": "hold every fold out once"})
+    train_split: str = field(default="train", metadata={"help": "split to train on, where there are no folds"})
     test_split: str = field(default="test", metadata={"help": "split to score on, where there are no folds"})
+    average_views: bool = field(default=False, metadata={"help": "average predictions over the clips of one file"})
 
 
-def run(settings: ClassificationSettings, train_clips: PreparedClips, test_clips: PreparedClips) -> Score:
-    """Fine-tune on some clips; top-1 accuracy, or mAP, on others."""
+def run(settings: ClassificationSettings, clips: PreparedClips, **held_out: str | int) -> EvaluationResult:
+    """Fine-tune on these clips; scores of the split or fold that is held out."""
     set_seed(settings.seed)
-    several = max(len(names) for names in train_clips["labels"]) > 1
+    several = max(len(names or []) for names in clips["labels"]) > 1
     problem = "multi_label_classification" if several else "single_label_classification"
-    classes = find_labels(train_clips["labels"])
+    classes = find_labels(clips["labels"])
     changes = json.loads(settings.model_config) | {"id2label": classes, "problem_type": problem}
     head = {"video": VideoClassifier, "audio": AudioClassifier}[settings.modality]
     adapted = json.loads(settings.extractor_config)
@@ -59,30 +61,26 @@ def run(settings: ClassificationSettings, train_clips: PreparedClips, test_clips
         model = head(CMMixerConfig(**changes))
         sizes = {"image_size": model.config.image_size, "num_frames": model.config.num_frames}
         extractor = CMMixerFeatureExtractor(**(sizes | adapted))
-    train(model, train_clips, extractor, settings)
-    return score_classification(predict_clips(model, test_clips, extractor, progress=False))[0]
+    train(model, clips, extractor, settings)
+    folder, views = settings.output_dir, settings.average_views
+    output = f"{folder}/evaluation.json"
+    return evaluate(EvaluateSettings(settings.clips, folder, output=output, average_views=views, **held_out))
 
 
 def main() -> None:
     """Score every fold, or one split."""
     settings = read_settings(ClassificationSettings)
-    clips, output = load_prepared(settings.clips), Path(settings.output_dir)
+    clips = load_prepared(settings.clips)
 
-    def train_fold(fold: int | str, others: list[int], held_out: list[int]) -> dict[str, float]:
-        chosen = replace(settings, output_dir=str(output / f"{'fold' if settings.folds else 'split'}-{fold}"))
-        score = run(chosen, clips.select(others), clips.select(held_out))
-        print(f"{fold}: {score.metric} {score.value:.1f} %", flush=True)
-        return {score.metric: score.value}
+    def run_fold(fold: int, others: list[int]) -> EvaluationResult:
+        chosen = replace(settings, output_dir=f"{settings.output_dir}/fold-{fold}")
+        return run(chosen, clips.select(others), fold=fold)
 
     if settings.folds:
-        scores = [score.to_dict() for score in cross_validate(clips["fold"], train_fold)]
-        print(f"mean {scores[0]['value']:.1f} %, standard deviation over folds {scores[0]['spread']:.1f}")
+        evaluate_folds(clips, run_fold, settings.output_dir)
     else:
-        splits = clips["split"]
-        held_out = [place for place, split in enumerate(splits) if split == settings.test_split]
-        others = [place for place, split in enumerate(splits) if split != settings.test_split]
-        scores = [train_fold(settings.test_split, others, held_out)]
-    (output / "evaluation.json").write_text(json.dumps(scores, indent=2))
+        clips.select_where("split", settings.test_split)  # a split that is not there should not cost a training
+        run(settings, clips.select_where("split", settings.train_split), split=settings.test_split)
 
 
 if __name__ == "__main__":

@@ -52,10 +52,8 @@ def main() -> None:
         model = CMMixerForRetrieval(CMMixerConfig(**changes))
         extractor = CMMixerFeatureExtractor(image_size=model.config.image_size, num_frames=model.config.num_frames)
     clips = load_prepared(settings.clips)
-    train_clips, test_clips = (
-        clips.select([place for place, split in enumerate(clips["split"]) if split == name])
-        for name in (settings.train_split, settings.test_split)
-    )
+    train_clips = clips.select_where("split", settings.train_split)
+    test_clips = clips.select_where("split", settings.test_split)
 
     def score(tower_pair: CMMixerForRetrieval) -> dict[str, float]:
         return evaluate_retrieval(embed_clips(tower_pair, test_clips, extractor, progress=False))["video_to_audio"]

@@ -43,7 +43,7 @@ def main() -> None:
     )
     clips = load_prepared(settings.clips)
     if settings.split:
-        clips = clips.select([place for place, split in enumerate(clips["split"]) if split == settings.split])
+        clips = clips.select_where("split", settings.split)
     extractor = CMMixerFeatureExtractor(image_size=config.image_size, num_frames=config.num_frames)
     history = train(CMMixerForPreTraining(config), clips, extractor, settings)
     print(f"loss {history[0]['loss']:.3f} → {history[-1]['loss']:.3f}; the model is in {settings.output_dir}")

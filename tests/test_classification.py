@@ -14,6 +14,7 @@ from cmmixer_hf.classification import (
 )
 from cmmixer_hf.data import SourceError
 from cmmixer_hf.prepare import prepare_clip
+from cmmixer_hf.results import Score
 
 CLASSES = {"bark": 0, "rain": 1, "siren": 2}
 GENERATOR = torch.Generator().manual_seed(0)
@@ -106,15 +107,16 @@ def test_every_fold_is_held_out_once_and_the_mean_comes_with_its_spread():
         seen.append((fold, held_out))
         assert sorted(others + held_out) == list(range(7))
         assert {folds[place] for place in held_out} == {fold}
-        return {"accuracy": {1: 70.0, 2: 80.0, 3: 90.0}[fold], "loss": 1.0}
+        return [Score("accuracy", {1: 70.0, 2: 80.0, 3: 90.0}[fold], chance=10.0 * fold), Score("loss", 1.0)]
 
     accuracy, loss = cross_validate(folds, train_fold)
     assert seen == [(1, [1, 4]), (2, [2, 5, 6]), (3, [0, 3])]
     assert (accuracy.value, accuracy.spread, accuracy.folds) == (80.0, 10.0, (70.0, 80.0, 90.0))
+    assert (accuracy.chance, loss.chance) == (20.0, None)
     assert (loss.value, loss.spread) == (1.0, 0.0)
 
 
 @pytest.mark.parametrize("folds", [[1, 1, 1], [1, 2, None], []])
 def test_folds_that_cannot_be_held_out_are_refused(folds):
     with pytest.raises(SourceError, match="cross-validation needs a fold for every clip"):
-        cross_validate(folds, lambda fold, others, held_out: {"accuracy": 0.0})
+        cross_validate(folds, lambda fold, others, held_out: [Score("accuracy", 0.0)])

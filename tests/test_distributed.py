@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from distributed import run_in_processes
 from torch.nn.parallel import DistributedDataParallel
-from training_runs import final_state, run_training, untimed
+from training_runs import EXTRACTOR, final_state, make_model, run_training, untimed
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerForVideoClassification
+from cmmixer_hf.classification import ClipPredictions, predict_clips, score_classification
+from cmmixer_hf.data import load_prepared
+from cmmixer_hf.results import Score
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 CHUNKS = (None, 1)
@@ -80,6 +84,30 @@ def test_two_processes_train_like_one(head, prepared_folder, tmp_path):
         assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
         assert found["gradient_norm"] == pytest.approx(wanted["gradient_norm"], rel=1e-4)
     torch.testing.assert_close(final_state(tmp_path / "two")[0], final_state(tmp_path / "one")[0], atol=1e-5, rtol=1e-4)
+
+
+def classify(rank: int, *, rows: list[dict], average_views: bool) -> tuple[ClipPredictions, list[Score]]:
+    model = make_model(CMMixerForVideoClassification, id2label=LABELS["id2label"])
+    options = {"average_views": average_views, "batch_size": 2, "progress": False}
+    predictions = predict_clips(model, Dataset.from_list(rows), EXTRACTOR, **options)
+    return predictions, score_classification(predictions, resamples=20)
+
+
+@pytest.mark.parametrize("average_views", [False, True])
+def test_two_processes_classify_like_one(average_views, prepared_folder, tmp_path):
+    """Of five clips one process sees two, the other three; the second and third are views of one file."""
+    labels, files = "abbab", ["0", "1", "1", "3", "4"]
+    clips = zip(load_prepared(prepared_folder), labels, files, strict=False)
+    rows = [row | {"labels": [label], "path": file} for row, label, file in clips]
+    work = partial(classify, rows=rows, average_views=average_views)
+    alone, scores = work(0)
+    for predictions, found in run_in_processes(work, tmp_path):
+        torch.testing.assert_close(predictions.probabilities, alone.probabilities)
+        assert torch.equal(predictions.labels, alone.labels)
+        assert (predictions.names, predictions.views) == (alone.names, alone.views)
+        assert found == scores
+    assert sum(alone.views) == 5
+    assert len(alone.names) == (4 if average_views else 5)
 
 
 def test_scores_and_metrics_are_written_once(prepared_folder, tmp_path):

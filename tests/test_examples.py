@@ -14,8 +14,11 @@ from conftest import write_noise_clip
 from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.clips import ClipSpec
 from cmmixer_hf.media import Sampling
+from cmmixer_hf.model_card import write_model_card
 from cmmixer_hf.prepare import prepare
+from cmmixer_hf.prepared_clips import SourceError
 from cmmixer_hf.recipes import Recipe
+from cmmixer_hf.results import EvaluationResult
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
@@ -99,17 +102,47 @@ def test_the_checkpoint_is_made_again(tmp_path):
     assert not list((tmp_path / "model").rglob("training.pt"))
 
 
-@pytest.mark.parametrize(("modality", "folds"), [("audio", "true"), ("video", "false")])
-def test_classifiers_are_fine_tuned_and_scored(modality, folds, clips, pretrained, tmp_path):
-    arguments = ["--clips", clips, "--model", pretrained, "--modality", modality, "--folds", folds]
+@pytest.mark.parametrize("average_views", [False, True])
+def test_a_classifier_is_fine_tuned_and_scored_beside_its_card(average_views, clips, pretrained, tmp_path):
+    arguments = ["--clips", clips, "--model", pretrained, "--average_views", str(average_views)]
     run("finetune_classification.py", *arguments, "--output_dir", str(tmp_path / "run"), *QUICK)
-    (score, *_) = json.loads((tmp_path / "run" / "evaluation.json").read_text())
-    if folds == "true":
-        assert len(score["folds"]) == 2
-        labels = CMMixerForAudioClassification.from_pretrained(tmp_path / "run" / "fold-1").config.id2label
-        assert labels == {0: "a", 1: "b"}
-    else:
-        assert 0 <= score["top1_accuracy"] <= 100
+    result = EvaluationResult.load(tmp_path / "run" / "evaluation.json")
+    assert [score.metric for score in result.scores] == ["top1_accuracy", "top5_accuracy"]
+    assert all(score.interval and score.chance for score in result.scores)
+    assert (result.data["split"], result.data["clips"]) == ("test", 4)
+    assert result.protocol["average_views"] is average_views
+    assert "top1 accuracy" in write_model_card(tmp_path / "run").read_text()
+
+
+def test_every_fold_is_scored_beside_its_model_and_the_mean_above(clips, pretrained, tmp_path):
+    arguments = ["--clips", clips, "--model", pretrained, "--modality", "audio", "--folds", "true"]
+    printed = run("finetune_classification.py", *arguments, "--output_dir", str(tmp_path / "run"), *QUICK)
+    mean = EvaluationResult.load(tmp_path / "run" / "evaluation.json")
+    for number, value in enumerate(mean.scores[0].folds, 1):
+        fold = EvaluationResult.load(tmp_path / "run" / f"fold-{number}" / "evaluation.json")
+        assert (fold.data["fold"], fold.data["clips"], fold.scores[0].value) == (number, 4, value)
+        assert f"{number}: top1_accuracy {value:.1f} %" in printed
+    assert (mean.protocol["folds"], mean.data["clips"]) == (2, 8)
+    labels = CMMixerForAudioClassification.from_pretrained(tmp_path / "run" / "fold-1").config.id2label
+    assert labels == {0: "a", 1: "b"}
+
+
+@pytest.mark.parametrize(
+    ("example", "flag"),
+    [
+        ("pretrain.py", "--split"),
+        ("finetune_retrieval.py", "--train_split"),
+        ("finetune_retrieval.py", "--test_split"),
+        ("finetune_classification.py", "--train_split"),
+        ("finetune_classification.py", "--test_split"),
+    ],
+)
+def test_a_split_that_is_not_there_is_told_before_training(example, flag, clips, tmp_path, monkeypatch):
+    arguments = ["--clips", clips, "--output_dir", str(tmp_path / "run"), "--model_config", json.dumps(SMALL)]
+    monkeypatch.setattr(sys, "argv", [example, *arguments, flag, "elsewhere"])
+    with pytest.raises(SourceError, match="none of 8 clips has split 'elsewhere': they have 'test', 'train'"):
+        runpy.run_path(str(EXAMPLES / example), run_name="__main__")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmmixer_hf import prepared_clips
-from cmmixer_hf.prepared_clips import PreparedClips
+from cmmixer_hf.prepared_clips import PreparedClips, SourceError
 
 
 def write_shards(folder, *, sizes=(5, 3, 4), group=1, broken=()) -> list[str]:
@@ -48,6 +48,15 @@ def test_selecting_clips_and_columns(tmp_path):
     assert clips.select([]).shard_sizes == []
     with pytest.raises(ValueError, match=r"\['nonsense'\]"):
         clips.select_columns(["nonsense"])
+
+
+def test_selecting_by_value_names_what_there_is(tmp_path):
+    clips = PreparedClips(write_shards(tmp_path, sizes=(2, 1)))
+    assert clips.select_where("clip_id", "1")["clip_id"] == ["1"]
+    with pytest.raises(SourceError, match="none of 3 clips has clip_id '3': they have '0', '1', '2'"):
+        clips.select_where("clip_id", "3")
+    with pytest.raises(SourceError, match="none has any error: give each one"):
+        clips.select_where("error", "bad")
 
 
 def test_opening_reads_no_clip(tmp_path):

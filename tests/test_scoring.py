@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+from functools import partial
+from unittest import mock
 
 import pytest
+from distributed import run_in_processes
 
 from cmmixer_hf import (
     CMMixerForAudioClassification,
@@ -13,15 +16,31 @@ from cmmixer_hf import (
     CMMixerProcessor,
 )
 from cmmixer_hf.cli import main
+from cmmixer_hf.clips import ClipSpec
+from cmmixer_hf.data import load_prepared
 from cmmixer_hf.media import Sampling
+from cmmixer_hf.model_card import write_model_card
 from cmmixer_hf.prepare import prepare
 from cmmixer_hf.results import EvaluationResult
+from cmmixer_hf.scoring import EvaluateSettings, evaluate, evaluate_folds
 
 
 @pytest.fixture
 def shards(clip_files, tmp_path):
     prepare(clip_files[:5], tmp_path / "shards", Sampling(num_frames=2, shorter_side=32), progress=False)
     return str(tmp_path / "shards")
+
+
+@pytest.fixture
+def labelled(clip_files, tmp_path):
+    """Six clips with two labels, in two folds."""
+    facts = [{"labels": ("ab"[number % 2],), "fold": 1 + number // 3} for number in range(6)]
+    clips = [
+        ClipSpec(clip_id=file.stem, track_id=file.stem, video=str(file), **fact)
+        for file, fact in zip(clip_files, facts, strict=True)
+    ]
+    prepare(clips, tmp_path / "labelled", Sampling(num_frames=2, shorter_side=32), progress=False)
+    return str(tmp_path / "labelled")
 
 
 @pytest.fixture
@@ -66,6 +85,45 @@ def test_two_processes_score_like_one(shards, save, tmp_path):
     assert json.loads(together.read_text()) == json.loads(alone.read_text())
 
 
+def test_a_classifier_is_scored_on_a_fold_and_its_card_says_so(labelled, save, tiny_config, tmp_path):
+    tiny_config.id2label = {0: "a", 1: "b"}
+    model = save(CMMixerForAudioClassification)
+    arguments = ["evaluate", labelled, "--model", model, "--output", f"{model}/evaluation.json", "--resamples", "20"]
+    assert main([*arguments, "--fold", "2"]) == 0
+    result = EvaluationResult.load(f"{model}/evaluation.json")
+    assert (result.data["fold"], result.data["clips"]) == (2, 3)
+    assert [(score.metric, score.chance) for score in result.scores] == [("top1_accuracy", 50), ("top5_accuracy", 100)]
+    card = write_model_card(model).read_text()
+    assert "top1 accuracy" in card
+    assert "fold: 2" in card
+    assert main(arguments) == 0
+    assert EvaluationResult.load(f"{model}/evaluation.json").data["clips"] == 6
+
+
+def score_folds(rank, *, shards, model, folder):
+    """Mean over folds of a model that is not trained in between, and how many files this process wrote."""
+
+    def evaluate_fold(fold, others):
+        output = str(folder / f"{fold}.json")
+        return evaluate(EvaluateSettings(shards, model, output=output, fold=fold, resamples=20))
+
+    with mock.patch.object(EvaluationResult, "save", autospec=True, side_effect=EvaluationResult.save) as save:
+        return evaluate_folds(load_prepared(shards), evaluate_fold, folder), save.call_count
+
+
+def test_two_processes_score_folds_like_one_and_one_of_them_writes(labelled, save, tiny_config, tmp_path):
+    tiny_config.id2label = {0: "a", 1: "b"}
+    work = partial(score_folds, shards=labelled, model=save(CMMixerForAudioClassification), folder=tmp_path)
+    alone, _ = work(0)
+    (first, first_files), (second, second_files) = run_in_processes(work, tmp_path / "results")
+    assert first == second == alone == EvaluationResult.load(tmp_path / "evaluation.json")
+    assert (first_files, second_files) == (3, 0)
+    top1, _ = alone.scores
+    assert (alone.data["clips"], alone.protocol["folds"], top1.chance) == (6, 2, 50)
+    folds = [EvaluationResult.load(tmp_path / f"{fold}.json").scores[0].value for fold in (1, 2)]
+    assert top1.folds == tuple(folds)
+
+
 def test_a_classifier_without_labels_is_told(shards, save, tmp_path, capsys):
     model = save(CMMixerForAudioClassification)
     assert main(["evaluate", shards, "--model", model, "--output", str(tmp_path / "scores.json")]) == 1
@@ -76,7 +134,7 @@ def test_a_classifier_without_labels_is_told(shards, save, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (["--split", "test"], "holds no clip of split 'test'; it has None"),
+        (["--split", "test"], "none of 5 clips has split 'test': none has any split"),
         (["--pool_size", "0"], "must be at least 1, got 0, 32 and 1000"),
         (["--model", "./no/such/model"], "./no/such/model is neither a model's folder"),
     ],

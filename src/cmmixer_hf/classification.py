@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from datasets import Dataset
@@ -142,7 +143,7 @@ def score_classification(predictions: ClipPredictions, *, resamples: int = 1000,
 
 
 def cross_validate(
-    folds: Sequence[int | None], train_fold: Callable[[int, list[int], list[int]], dict[str, float]]
+    folds: Sequence[int | None], train_fold: Callable[[int, list[int], list[int]], Sequence[Score]]
 ) -> list[Score]:
     """Train as often as there are folds, each time without one, and score on that one, as for ESC-50.
 
@@ -151,12 +152,13 @@ def cross_validate(
         train_fold: from a fold's number, the places of the clips to train on and those of the held-out ones, to scores.
 
     Returns:
-        for each of its scores the mean over the folds, their standard deviation as `spread`, and the values.
+        for each of its scores the mean over the folds, their standard deviation as `spread`, and the values; the mean
+        of `chance` too, where they have it.
 
     Raises:
         SourceError: a clip has no fold, or there are fewer than two.
 
-    >>> [score] = cross_validate([1, 2, 2, 1], lambda fold, others, held_out: {"accuracy": 10.0 * sum(held_out)})
+    >>> [score] = cross_validate([1, 2, 2, 1], lambda fold, others, held_out: [Score("accuracy", 10.0 * sum(held_out))])
     >>> score.value, score.folds
     (30.0, (30.0, 30.0))
     """
@@ -171,12 +173,16 @@ def cross_validate(
         held_out = [place for place, fold in enumerate(folds) if fold == number]
         others = [place for place, fold in enumerate(folds) if fold != number]
         found.append(train_fold(number, others, held_out))
-    scores = []
-    for metric in found[0]:
-        values = tuple(scored[metric] for scored in found)
-        mean, spread = mean_and_spread(values)
-        scores.append(Score(metric, mean, spread=spread, folds=values))
-    return scores
+    return [_over_folds(scores) for scores in zip(*found, strict=True)]
+
+
+def _over_folds(scores: Sequence[Score]) -> Score:
+    """One score of every fold → their mean."""
+    values = tuple(score.value for score in scores)
+    mean, spread = mean_and_spread(values)
+    chances = [score.chance for score in scores if score.chance is not None]
+    chance = fmean(chances) if len(chances) == len(scores) else None
+    return Score(scores[0].metric, mean, chance=chance, spread=spread, folds=values)
 
 
 def _targets(row: Row, classes: dict[str, int], multi_label: bool) -> Tensor:

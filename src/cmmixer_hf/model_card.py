@@ -219,8 +219,9 @@ def _measured_on(evaluation: dict[str, Any], facts: CardFacts) -> tuple[str, str
 
 def _protocol(evaluation: dict[str, Any], facts: CardFacts) -> str:
     """A sentence on what the scores were measured on and how."""
-    name, split = _measured_on(evaluation, facts)
-    how = {"clips": evaluation.get("data", {}).get("clips"), "split": split} | evaluation.get("protocol", {})
+    name, _ = _measured_on(evaluation, facts)
+    data = evaluation.get("data", {})
+    how = {key: data.get(key) for key in ("clips", "split", "fold")} | evaluation.get("protocol", {})
     told = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in how.items() if value is not None)
     return f"Measured on {name}{' (' + told + ')' if told else ''}. Shares are in percent, ranks count from 1."
 

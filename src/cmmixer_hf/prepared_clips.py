@@ -36,7 +36,7 @@ class PreparedClips:
     Example:
 
         clips = load_prepared("prepared")
-        training = clips.select([place for place, split in enumerate(clips["split"]) if split == "train"])
+        training = clips.select_where("split", "train")
     """
 
     def __init__(self, paths: Sequence[str]):
@@ -90,6 +90,20 @@ class PreparedClips:
         chosen = self._copy()
         chosen._shards, chosen._rows = self._shards[places], self._rows[places]
         return chosen
+
+    def select_where(self, column: str, value: Any) -> "PreparedClips":
+        """The clips that have this value in a column, such as those of a split or of a fold.
+
+        Raises:
+            SourceError: none has; the message says which values there are.
+        """
+        values = self._column(column)
+        places = [place for place, found in enumerate(values) if found == value]
+        if not places:
+            there = ", ".join(sorted({repr(found) for found in values if found is not None}))
+            advice = f"they have {there}" if there else f"none has any {column}: give each one when preparing them"
+            raise SourceError(f"none of {len(values)} clips has {column} {value!r}: {advice}")
+        return self.select(places)
 
     def select_columns(self, names: Sequence[str]) -> "PreparedClips":
         """The same clips with these columns alone; what is left out is not read.

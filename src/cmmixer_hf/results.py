@@ -7,8 +7,8 @@ The file is an object with these keys; in a score, what does not apply is left o
 | `schema` | 1; it rises when a key changes its meaning |
 | `task` | `retrieval`, `video-classification` or `audio-classification` |
 | `model` | `name` (folder or Hub name), `architecture`, `parameters` |
-| `data` | `name` (folder of shards), `split` or null, `clips`, `digest` of the clips' ids in their order |
-| `protocol` | how it was measured: seed, resamples, confidence; pool size, pools and similarity; classes and views |
+| `data` | `name` (folder of shards), `split` and `fold` or null, `clips`, `digest` of the clips' ids in their order |
+| `protocol` | how it was measured: seed, resamples, confidence; pool size, pools and similarity; classes and views; folds |
 | `scores` | a list, one entry a number: `metric`, `value`, `interval` [low, high] of `confidence`, `chance`; for retrieval `direction` (`video_to_audio`, `audio_to_video`) and `positives` (`strict`: the clip's own, `track`: any clip with the same track); over folds `spread` (standard deviation) and `folds`, the values |
 | `versions` | of Python and of the packages that made the numbers |
 

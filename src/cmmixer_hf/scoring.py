@@ -5,20 +5,22 @@ torchrun --nproc_per_node 8 -m cmmixer_hf.cli evaluate SHARDS --model MODEL
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from accelerate import PartialState
-from datasets import Dataset
 from transformers import AutoConfig
 
-from .classification import Classifier, predict_clips, score_classification
+from .classification import Classifier, cross_validate, predict_clips, score_classification
 from .data import SourceError, load_prepared
 from .evaluation import POOL_SIZE, embed_clips, score_retrieval
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .intervals import CONFIDENCE
 from .modeling_cmmixer import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerForVideoClassification
+from .prepared_clips import PreparedClips
 from .processing_cmmixer import CMMixerProcessor
 from .results import EvaluationResult, Score, package_versions, scores_table
 
@@ -38,6 +40,7 @@ class EvaluateSettings:
     model: str = field(metadata={"help": "folder or Hub name of a fine-tuned model"})
     output: str = field(default="evaluation.json", metadata={"help": "JSON file for the results"})
     split: str | None = field(default=None, metadata={"help": "evaluate the clips of this split alone"})
+    fold: int | None = field(default=None, metadata={"help": "evaluate the clips of this fold alone"})
     pool_size: int = field(default=POOL_SIZE, metadata={"help": "candidates of a query; more clips make several pools"})
     similarity: Literal["segments", "pooled"] = field(default="segments", metadata={"help": "how two clips compare"})
     average_views: bool = field(default=False, metadata={"help": "average predictions over the clips of one file"})
@@ -57,10 +60,13 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             "pool_size, batch_size and resamples must be at least 1, got "
             f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
         )
-    state = PartialState(cpu=not torch.accelerator.is_available())
+    state = _state()
     model = load_for_evaluation(settings.model).to(state.device)
     extractor = CMMixerProcessor.from_pretrained(settings.model).feature_extractor
-    clips = _select(load_prepared(settings.shards), settings)
+    clips = load_prepared(settings.shards)
+    for column, value in (("split", settings.split), ("fold", settings.fold)):
+        if value is not None:
+            clips = clips.select_where(column, value)
     if isinstance(model, CMMixerForRetrieval):
         scores, protocol = _evaluate_retrieval(model, clips, extractor, settings)
     else:
@@ -72,19 +78,46 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             "architecture": type(model).__name__,
             "parameters": model.num_parameters(),
         },
-        data={
-            "name": settings.shards,
-            "split": settings.split,
-            "clips": len(clips),
-            "digest": hashlib.sha256("\n".join(clips["clip_id"]).encode()).hexdigest()[:16],
-        },
+        data=_describe(clips, settings.shards, split=settings.split, fold=settings.fold),
         protocol={"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE} | protocol,
         scores=scores,
         versions=package_versions(),
     )
-    if state.is_main_process:
-        result.save(settings.output)
-        print(f"{scores_table(scores)}\n\n{len(clips)} clips; {settings.output} says what was measured and how")
+    _report(result, settings.output)
+    return result
+
+
+def evaluate_folds(
+    clips: PreparedClips, evaluate_fold: Callable[[int, list[int]], EvaluationResult], output: str | Path
+) -> EvaluationResult:
+    """Cross-validate a classifier ([`cross_validate`]), print each fold's first score and write means and spreads.
+
+    Args:
+        clips: all prepared clips, each with a fold.
+        evaluate_fold: from a fold's number and the places of the clips outside of it to what [`evaluate`] finds in it.
+        output: folder for `evaluation.json`.
+
+    Raises:
+        SourceError: a clip has no fold, or there are fewer than two.
+    """
+    results: list[EvaluationResult] = []
+
+    def train_fold(fold: int, others: list[int], _held_out: list[int]) -> list[Score]:
+        results.append(evaluate_fold(fold, others))
+        first, *_ = scores = results[-1].scores
+        _state().print(f"{fold}: {first.metric} {first.value:.1f} %", flush=True)
+        return scores
+
+    scores = cross_validate(clips["fold"], train_fold)
+    first = results[0]
+    result = replace(
+        first,
+        model=first.model | {"name": str(output)},
+        data=_describe(clips, first.data["name"]),
+        protocol={"folds": len(results)} | {name: first.protocol[name] for name in ("classes", "average_views")},
+        scores=scores,
+    )
+    _report(result, Path(output) / "evaluation.json")
     return result
 
 
@@ -104,19 +137,26 @@ def load_for_evaluation(model: str) -> Evaluated:
         raise SourceError(f"{model} is neither a model's folder nor a Hub name that can be reached: {error}") from error
 
 
-def _select(clips: Dataset, settings: EvaluateSettings) -> Dataset:
-    """The clips of the split asked for."""
-    if settings.split is None:
-        return clips
-    places = [place for place, split in enumerate(clips["split"]) if split == settings.split]
-    if not places:
-        there = sorted({str(split) for split in clips["split"]})
-        raise SourceError(f"{settings.shards} holds no clip of split {settings.split!r}; it has {', '.join(there)}")
-    return clips.select(places)
+def _state() -> PartialState:
+    """Which process this is, of how many."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _describe(clips: PreparedClips, name: str, *, split: str | None = None, fold: int | None = None) -> dict[str, Any]:
+    """Which clips were evaluated."""
+    digest = hashlib.sha256("\n".join(clips["clip_id"]).encode()).hexdigest()[:16]
+    return {"name": name, "split": split, "fold": fold, "clips": len(clips), "digest": digest}
+
+
+def _report(result: EvaluationResult, output: str | Path) -> None:
+    """Write the file and print the table, in the main process alone."""
+    if _state().is_main_process:
+        result.save(output)
+        print(f"{scores_table(result.scores)}\n\n{result.data['clips']} clips; {output} says what was measured and how")
 
 
 def _evaluate_retrieval(
-    model: CMMixerForRetrieval, clips: Dataset, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
+    model: CMMixerForRetrieval, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
 ) -> tuple[list[Score], dict[str, Any]]:
     """Scores, and how they were measured."""
     scores = score_retrieval(
@@ -131,7 +171,7 @@ def _evaluate_retrieval(
 
 
 def _evaluate_classification(
-    model: Classifier, clips: Dataset, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
+    model: Classifier, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
 ) -> tuple[list[Score], dict[str, Any]]:
     """Scores, and how they were measured."""
     predictions = predict_clips(

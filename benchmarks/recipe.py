@@ -191,9 +191,7 @@ class RecipeSettings(ExperimentSettings):
 def table(results: list[dict[str, Any]]) -> str:
     """One row a change, in Markdown: its score and what it gains over its baseline, paired by seed."""
     lines = ["| change | R@10 | difference, paired by seed | it helps |", "|---|---|---|---|"]
-    scores: dict[str, dict[int, float]] = {}
-    for result in results:
-        scores.setdefault(result["arm"], {})[result["seed"]] = both_ways(result, "R@10")
+    scores = {arm: _scores(results, arm) for arm in {result["arm"] for result in results}}
     for base, changes in CHANGES.items():
         if base in scores:
             lines.append(f"| **{ARMS[base].about}** | {show([*scores[base].values()])} | | |")
@@ -207,12 +205,39 @@ def table(results: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def pretraining_table(results: list[dict[str, Any]]) -> str:
+    """What mixed pre-training gives before the best fine-tuning, at equal fine-tuning and at equal compute."""
+    lines = [
+        "| TFLOP in all | no pre-training, half of them | half in pre-training | no pre-training, all of them "
+        "| it helps, fine-tuning being equal | it helps, compute being equal |",
+        "|---|---|---|---|---|---|",
+    ]
+    for budget in sorted({result["budget"] for result in results}):
+        short, after, long = (
+            _scores([result for result in results if result["budget"] == tflop], arm)
+            for arm, tflop in (("together", budget / 2), ("pretrained-together", budget), ("together", budget))
+        )
+        if short and after and long:
+            gains = [[after[seed] - other[seed] for seed in after if seed in other] for other in (short, long)]
+            means = [show([*scores.values()]) for scores in (short, after, long)]
+            told = [f"{show(gain)}: {verdict(gain)}" for gain in gains]
+            lines.append(f"| {budget:g} | {' | '.join(means + told)} |")
+    return "\n".join(lines)
+
+
+def _scores(results: list[dict[str, Any]], arm: str) -> dict[int, float]:
+    """R@10 of an arm by seed."""
+    return {result["seed"]: both_ways(result, "R@10") for result in results if result["arm"] == arm}
+
+
 def main() -> None:
     """Run what is missing, or show what is there."""
     settings = read_settings(RecipeSettings)
     results = read_results(settings.table) if settings.table else run_experiment(settings, arms=ARMS | CANDIDATES)
     for budget, pairs in itertools.product(settings.budgets, settings.pairs):
         print(table([result for result in results if (result["budget"], result["pairs"]) == (budget, pairs)]))
+    for pairs in settings.pairs:
+        print("\n" + pretraining_table([result for result in results if result["pairs"] == pairs]))
 
 
 if __name__ == "__main__":

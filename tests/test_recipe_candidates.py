@@ -48,6 +48,18 @@ def test_differences_are_paired_by_seed_and_by_baseline():
     assert row == "| sigmoid loss | 23.5 ± 25.5 | 3.5 ± 1.2 | yes |"
 
 
+def test_pretraining_is_compared_at_equal_finetuning_and_at_equal_compute():
+    def cell(arm: str, budget: float, seed: int, score: float) -> dict:
+        scores = {direction: {"R@10": score} for direction in ("video_to_audio", "audio_to_video")}
+        return {"arm": arm, "seed": seed, "budget": budget, "scores": scores}
+
+    means = {("together", 1.0): 20, ("together", 2.0): 40, ("pretrained-together", 2.0): 30}
+    results = [cell(*key, seed, mean + seed) for key, mean in means.items() for seed in range(3)]
+    *_, row = recipe.pretraining_table(results).splitlines()
+    assert row.endswith("| 10.0 ± 0.0: yes | -10.0 ± 0.0: no, the reverse |")
+    assert row.startswith("| 2 | 21.0 ± 2.5 | 31.0 ± 2.5 | 41.0 ± 2.5 |")
+
+
 def test_the_sigmoid_loss_is_siglips(stacks):
     model = recipe.SigmoidForRetrieval(TINY.cmmixer()).eval()
     output = model(**stacks)

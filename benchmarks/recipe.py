@@ -190,17 +190,18 @@ class RecipeSettings(ExperimentSettings):
 
 def table(results: list[dict[str, Any]]) -> str:
     """One row a change, in Markdown: its score and what it gains over its baseline, paired by seed."""
-    lines = ["| change | R@10 | difference, paired by seed | it helps |", "|---|---|---|---|"]
+    lines = ["| change | seeds | R@10 | difference, paired by seed | it helps |", "|---|---|---|---|---|"]
     scores = {arm: _scores(results, arm) for arm in {result["arm"] for result in results}}
     for base, changes in CHANGES.items():
         if base in scores:
-            lines.append(f"| **{ARMS[base].about}** | {show([*scores[base].values()])} | | |")
+            lines.append(f"| **{ARMS[base].about}** | {len(scores[base])} | {show([*scores[base].values()])} | | |")
             for name in changes:
                 gains = [
                     scores[name][seed] - scores[base][seed] for seed in scores.get(name, {}) if seed in scores[base]
                 ]
                 if gains:
-                    row = (changes[name].about, show([*scores[name].values()]), show(gains), verdict(gains))
+                    own = scores[name].values()
+                    row = (changes[name].about, str(len(own)), show([*own]), show(gains), verdict(gains))
                     lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 

@@ -136,25 +136,29 @@ def plot(results: list[Result], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     pairs = sorted({result["pairs"] for result in results})
-    figure, axes = plt.subplots(1, len(pairs), figsize=(5.5 * len(pairs), 4.2), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(pairs), figsize=(4.6 * len(pairs), 4), squeeze=False, sharey=True)
     for axis, count in zip(axes[0], pairs, strict=True):
         for place, arm in enumerate(ARMS):
             own = [result for result in results if result["arm"] == arm and result["pairs"] == count]
             budgets = sorted({result["budget"] for result in own})
-            means = [np.mean([both_ways(r, "R@10") for r in own if r["budget"] == budget]) for budget in budgets]
             if len(budgets) > 1:
-                marker = "osD^v<>P*X"[place % 10]
-                axis.plot(budgets, means, marker=marker, label=ARMS[arm].about, color=plt.cm.tab20(place % 20))
+                scores = [interval([both_ways(r, "R@10") for r in own if r["budget"] == budget]) for budget in budgets]
+                means, halves = zip(*scores, strict=True)
+                look = {"marker": "osD^v<>P*X"[place % 10], "color": plt.cm.tab20(place % 20), "capsize": 3}
+                axis.errorbar(budgets, means, halves, label=ARMS[arm].about, **look)
+        ticks = sorted({result["budget"] for result in results})
         axis.set(title=f"{count} pairs", xlabel="TFLOP, pre-training and fine-tuning", xscale="log")
+        axis.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0, 0].set_ylabel(f"R@10 of {results[0]['pool']}, mean of both directions")
-    axes[0, -1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.legend(*axes[0, -1].get_legend_handles_labels(), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, 0))
     figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def main(folder: Path) -> None:
     """Write the table and the plot of one folder of results."""
-    results = read_results(folder)
+    results = [result for result in read_results(folder) if result["arm"] in ARMS]
     parts = ["<!-- made by `python benchmarks/render.py` -->", grid_table(results)]
     key = ("pairs", "budget")
     for pairs, budget in sorted({tuple(result[name] for name in key) for result in results}):

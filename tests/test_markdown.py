@@ -27,6 +27,7 @@ SMALL = {
     "examples/finetune_retrieval.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/compare.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms random scratch",
+    "benchmarks/recipe.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms contrastive sigmoid",
     "benchmarks/data.py": "--clips short --rounds 1",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
     "benchmarks/flexible_queries.py": "--clips 24 --results flexible_queries.json",

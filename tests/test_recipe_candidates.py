@@ -45,7 +45,7 @@ def test_differences_are_paired_by_seed_and_by_baseline():
     pairs = {"contrastive": (10.0, 20.0, 30.0), "sigmoid": (13.0, 24.0, 33.5), "solo-cutmix": (0.0, 0.0, 0.0)}
     results = [cell(arm, seed, score) for arm, scores in pairs.items() for seed, score in enumerate(scores)]
     (row,) = [line for line in recipe.table(results).splitlines() if "sigmoid" in line]
-    assert row == "| sigmoid loss | 23.5 ± 25.5 | 3.5 ± 1.2 | yes |"
+    assert row == "| sigmoid loss | 3 | 23.5 ± 25.5 | 3.5 ± 1.2 | yes |"
 
 
 def test_pretraining_is_compared_at_equal_finetuning_and_at_equal_compute():
@@ -122,4 +122,4 @@ def test_the_table_of_recorded_results_is_printed(tmp_path, monkeypatch, capsys)
         json.dumps({"arm": "contrastive", "seed": 0, "scores": scores, "budget": 2.0, "pairs": 8})
     )
     recipe.main()
-    assert "| **no pre-training, the whole budget in fine-tuning** | 5.0 | | |" in capsys.readouterr().out
+    assert "| **no pre-training, the whole budget in fine-tuning** | 1 | 5.0 | | |" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """Tables in the documents are those that their commands render from the recorded results."""
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -10,12 +11,15 @@ ROOT = Path(__file__).parents[1]
 RECORDED = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import flexible_queries  # noqa: E402
+import recipe  # noqa: E402
 import render  # noqa: E402
 import search  # noqa: E402
 import training  # noqa: E402
 
 from cmmixer_hf.arms import ARMS  # noqa: E402
 
+MAIN_ARMS = ("scratch", "contrastive", "solo-cutmix", "contrastive-drop")
+README = " ".join((ROOT / "README.md").read_text().split())
 EXAMPLES = (ROOT / "examples" / "README.md").read_text()
 BENCHMARKS = (ROOT / "benchmarks" / "README.md").read_text()
 
@@ -31,11 +35,33 @@ def test_the_readme_of_the_examples_shows_what_its_command_gives():
     results = [
         result
         for result in render.read_results(RECORDED / "compare")
-        if (result["budget"], result["pairs"]) == (1, 2000) and result["seed"] < 3
+        if (result["budget"], result["pairs"]) == (1, 2000) and result["seed"] < 3 and result["arm"] in ARMS
     ]
     assert len(results) == 3 * len(ARMS)
     assert render.arm_table(results) in EXAMPLES
     assert render.claim_table(results) in EXAMPLES
+
+
+def test_the_arms_that_matter_most_have_five_seeds_at_three_budgets_and_two_numbers_of_pairs():
+    results = [result for result in render.read_results(RECORDED / "compare") if result["arm"] in ARMS]
+    table = render.grid_table([result for result in results if result["budget"] <= 2])
+    assert table in EXAMPLES
+    for arm, budget, pairs in itertools.product(MAIN_ARMS, (0.5, 1, 2), (500, 2000)):
+        own = [r for r in results if (r["arm"], r["budget"], r["pairs"]) == (arm, budget, pairs)]
+        assert {result["seed"] for result in own} >= {0, 1, 2, 3, 4}
+
+
+def test_the_recipe_is_what_the_recorded_cells_say():
+    results = [result for result in render.read_results(RECORDED / "compare") if result["pairs"] == 2000]
+    at_two = [result for result in results if result["budget"] == 2]
+    assert recipe.table(at_two) in BENCHMARKS
+    assert recipe.pretraining_table(results) in BENCHMARKS
+    before, after = (
+        render.show([render.both_ways(r, "R@10") for r in at_two if r["arm"] == arm])
+        for arm in ("contrastive", "together")
+    )
+    gains = render.differences([r for r in at_two if r["seed"] < 3], "together", "contrastive")
+    assert f"from {before} to {after}, paired by seed by {render.show(gains)}" in README
 
 
 def test_every_cell_says_what_it_cost_and_how_it_was_made():

@@ -114,6 +114,7 @@ def run(command: str, monkeypatch) -> None:
         return
     assert program == "python", f"{command!r} is neither run nor listed in NOT_RUN with a reason"
     script, *words = words
+    monkeypatch.syspath_prepend(str(Path(script).parent))  # as `python` does
     monkeypatch.setattr(sys, "argv", [script, *words, *shlex.split(SMALL.get(script, ""))])
     runpy.run_path(script, run_name="__main__")
 

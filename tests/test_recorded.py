@@ -86,6 +86,13 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
         assert table in BENCHMARKS
 
 
+def test_esc10_from_the_demos_encoder_is_the_recorded_run():
+    accuracy, _ = json.loads((RECORDED / "esc10-pretrained.json").read_text())["scores"]
+    assert len(accuracy["folds"]) == 5
+    (row,) = [line for line in EXAMPLES.splitlines() if line.startswith("| the same from `demo/seed-0/pretrained`")]
+    assert row.endswith(f"| {accuracy['value']:.1f} ± {accuracy['spread']:.1f} |")
+
+
 def test_what_dropping_tokens_gives_is_recorded():
     results = [
         result

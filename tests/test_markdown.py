@@ -40,6 +40,7 @@ NOT_RUN = {
     "make": "targets make environments and run for minutes; tests/test_readme.py and test_release.py hold their names",
     "pip install": "needs a package index",
     "cmmixer demo --token_drop_rate": "the demo at full size; tests/test_demo.py runs it on a handful of clips",
+    "python benchmarks/transfer.py": "needs the runs of a whole comparison; tests/test_transfer.py makes a small one",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.

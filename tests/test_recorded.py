@@ -15,6 +15,7 @@ import recipe  # noqa: E402
 import render  # noqa: E402
 import search  # noqa: E402
 import training  # noqa: E402
+import transfer  # noqa: E402
 
 from cmmixer_hf.arms import ARMS  # noqa: E402
 
@@ -84,6 +85,10 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
     }
     for table in tables[name]():
         assert table in BENCHMARKS
+
+
+def test_the_table_of_transfer_is_the_recorded_one():
+    assert transfer.table(json.loads((RECORDED / "transfer.json").read_text())) in BENCHMARKS
 
 
 def test_esc10_from_the_demos_encoder_is_the_recorded_run():

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from render import both_ways, show, verdict
+from render import both_ways, differences, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
@@ -191,17 +191,13 @@ class RecipeSettings(ExperimentSettings):
 def table(results: list[dict[str, Any]]) -> str:
     """One row a change, in Markdown: its score and what it gains over its baseline, paired by seed."""
     lines = ["| change | seeds | R@10 | difference, paired by seed | it helps |", "|---|---|---|---|---|"]
-    scores = {arm: _scores(results, arm) for arm in {result["arm"] for result in results}}
     for base, changes in CHANGES.items():
-        if base in scores:
-            lines.append(f"| **{ARMS[base].about}** | {len(scores[base])} | {show([*scores[base].values()])} | | |")
+        if own := _scores(results, base):
+            lines.append(f"| **{ARMS[base].about}** | {len(own)} | {show([*own.values()])} | | |")
             for name in changes:
-                gains = [
-                    scores[name][seed] - scores[base][seed] for seed in scores.get(name, {}) if seed in scores[base]
-                ]
-                if gains:
-                    own = scores[name].values()
-                    row = (changes[name].about, str(len(own)), show([*own]), show(gains), verdict(gains))
+                if gains := differences(results, name, base):
+                    scores = _scores(results, name).values()
+                    row = (changes[name].about, str(len(scores)), show([*scores]), show(gains), verdict(gains))
                     lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
 

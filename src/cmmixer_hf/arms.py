@@ -227,7 +227,7 @@ ARMS |= {
     ),
     "solo-cutmix-drop": Arm(
         "CMMixer, Solo, CutMix, half of the tokens dropped in fine-tuning",
-        pretrain(decoder_type="solo", mixer="cutmix"),
+        ARMS["solo-cutmix"].pretrain,
         towers(token_drop_rate=TOKEN_DROP_RATE),
         pretrained_as="solo-cutmix",
     ),

@@ -15,6 +15,8 @@ import test_transformers_common as ours
 TOKENS = 16
 # Both are about checkpoints with names of before version 5, which ViTMAE has and a new model has not.
 OLD_NAMES = {"test_reverse_loading_mapping", "test_can_load_from_already_mapped_keys"}
+# CAV-MAE's two layers run in several streams, so that no one index counts them; ViTMAE has one stream.
+STREAMS = {"test_num_layers_is_small", "test_can_capture_specific_layers_hidden_states"}
 
 
 class ViTMAETester(ours.Tester):
@@ -58,4 +60,5 @@ def skipped_by_vit_mae() -> set[str]:
 
 @pytest.mark.parametrize("case", [case for case in vars(ours).values() if getattr(case, "all_model_classes", None)])
 def test_nothing_is_skipped_that_vit_mae_does_not_skip(case, skipped_by_vit_mae):
-    assert skipped(case) <= skipped_by_vit_mae | OLD_NAMES
+    allowed = OLD_NAMES | (STREAMS if issubclass(case, ours.CAVMAECommon) else set())
+    assert skipped(case) <= skipped_by_vit_mae | allowed

@@ -17,7 +17,7 @@ from render import both_ways, differences, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.arms import ARMS, Arm, pretrain, towers
+from cmmixer_hf.arms import ARMS, Arm, UnmixedForPreTraining, pretrain, towers
 from cmmixer_hf.experiment import ExperimentSettings, read_results, run_experiment
 from cmmixer_hf.losses import info_nce, reconstruction_loss
 from cmmixer_hf.masking import even_noise
@@ -169,6 +169,12 @@ CHANGES: dict[str, dict[str, Arm]] = {
             "learning rate 3e-3 in pre-training", pretrain(), towers(), changes={"pretraining_rate": 3e-3}
         ),
         "pretrained-together": Arm(f"{TOGETHER}, after it", pretrain(), towers(token_drop_rate=0.75), changes=FASTER),
+        "unmixed-together": Arm(
+            f"{TOGETHER}, after pre-training without mixing",
+            pretrain(UnmixedForPreTraining),
+            towers(token_drop_rate=0.75),
+            changes=FASTER,
+        ),
     },
 }
 CANDIDATES = {name: arm for changes in CHANGES.values() for name, arm in changes.items()}

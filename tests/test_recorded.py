@@ -107,3 +107,10 @@ def test_what_dropping_tokens_gives_is_recorded():
     gains = render.differences(results, "contrastive-drop", "contrastive")
     assert len(gains) >= 3
     assert f"paired by seed by {render.show(gains)} (" in " ".join(EXAMPLES.split())
+
+
+def test_the_released_checkpoint_scores_what_the_documents_say():
+    scores = json.loads((ROOT / "checkpoints/cmmixer-small-yardstick/evaluation.json").read_text())["scores"]
+    (found,) = [s["value"] for s in scores if (s["metric"], s["direction"]) == ("R@1", "video_to_audio")]
+    assert f"(R@1 {found:.0f} %" in README
+    assert f"R@1 {found:.1f} % of 256 made clips" in EXAMPLES

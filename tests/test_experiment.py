@@ -27,7 +27,7 @@ TINY = Sizes(hidden_size=32, num_layers=2, num_frames=2)
 
 
 def settings(folder: Path, **changed) -> ExperimentSettings:
-    few = {"output": str(folder), "budgets": [0.004], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4}
+    few = {"output": str(folder), "budgets": [0.001], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4}
     return ExperimentSettings(**(few | changed))
 
 
@@ -62,12 +62,12 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path):
     chosen = settings(tmp_path, arms=["random", "scratch"])
     run_experiment(chosen, TINY)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    gone = tmp_path / "random-0.004T-8-seed0.json"
+    gone = tmp_path / "random-0.001T-8-seed0.json"
     before = json.loads(gone.read_text())
     gone.unlink()
     (again,) = [result for result in run_experiment(chosen, TINY) if result["arm"] == "random"]
     assert again["scores"] == before["scores"]
-    other = "scratch-0.004T-8-seed0.json"
+    other = "scratch-0.001T-8-seed0.json"
     assert (tmp_path / other).stat().st_mtime_ns == first[other]
 
 

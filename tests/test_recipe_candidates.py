@@ -26,7 +26,7 @@ def stacks() -> dict[str, torch.Tensor]:
 
 def test_every_candidate_runs_and_has_a_row(tmp_path):
     names = [recipe.FINETUNING, recipe.PRETRAINING, *recipe.CANDIDATES]
-    grid = {"budgets": [0.004], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4, "difficulty": 0.0}
+    grid = {"budgets": [0.001], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4, "difficulty": 0.0}
     settings = ExperimentSettings(output=str(tmp_path), arms=names, **grid)
     results = run_experiment(settings, TINY, ARMS | recipe.CANDIDATES)
     table = recipe.table(results)

@@ -38,7 +38,7 @@ def results(tmp_path_factory) -> dict[str, dict]:
     ]
     prepare(specs, folder / "sounds", Recipe(Sampling(num_frames=2, window_seconds=1.0)), progress=False)
     settings = TransferSettings(
-        output=str(folder / "grid"), budgets=[0.004], pairs=[24], seeds=[0], pool=12, batch_size=4, epochs=1,
+        output=str(folder / "grid"), budgets=[0.001], pairs=[24], seeds=[0], pool=12, batch_size=4, epochs=1,
         arms=[transfer.FLOOR, "random", "solo-cutmix", "av-mae"], clips=str(folder / "sounds"),
         results=str(folder / "results"),
     )  # fmt: skip
@@ -56,7 +56,7 @@ def test_every_encoder_is_probed_and_fine_tuned(results):
 
 def test_a_result_says_what_was_spent_and_how_it_was_made(results):
     assert results["random"]["tflop"] == {"pretraining": 0.0}
-    assert 0 < results["solo-cutmix"]["tflop"]["pretraining"] <= 0.002
+    assert 0 < results["solo-cutmix"]["tflop"]["pretraining"] <= 0.0005
     assert {"command", "commit"} <= set(results["av-mae"]["made_by"])
 
 

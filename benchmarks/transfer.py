@@ -18,7 +18,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +36,28 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.arms import ARMS, Sizes
 from cmmixer_hf.atomic import atomic_file
-from cmmixer_hf.classification import cross_validate, predict_clips, score_classification
+from cmmixer_hf.classification import predict_clips, score_classification
 from cmmixer_hf.data import StackMaker, collate_clips, load_prepared, unpack_waveforms
-from cmmixer_hf.experiment import HELD_OUT_SEED, Cell, CellRun, ExperimentSettings, made_by, read_results
+from cmmixer_hf.experiment import (
+    HELD_OUT_SEED,
+    Cell,
+    CellRun,
+    ExperimentSettings,
+    cells,
+    check_settings,
+    made_by,
+    read_results,
+)
 from cmmixer_hf.feature_statistics import colour_statistics
 from cmmixer_hf.labels import find_labels
 from cmmixer_hf.settings import TrainingSettings, read_settings
 from cmmixer_hf.training import train
 
 FLOOR = "floor"
-ABOUT = {FLOOR: "floor: statistics of log-mels, of colours"} | {name: arm.about for name, arm in ARMS.items()}
+# Random weights, and every arm that pre-trains an encoder of its own; the floor takes their clips alone.
+ENCODERS = {FLOOR: ARMS["random"], "random": ARMS["random"]}
+ENCODERS |= {name: arm for name, arm in ARMS.items() if arm.pretrain is not None and arm.pretrained_as is None}
+ABOUT = {name: arm.about for name, arm in ENCODERS.items()} | {FLOOR: "floor: statistics of log-mels, of colours"}
 COLUMNS = {
     "esc10_probe": "ESC-10, linear probe",
     "esc10_finetuned": "ESC-10, fine-tuned",
@@ -63,25 +75,30 @@ FINETUNING = TrainingSettings(
 )
 
 
-def encoders() -> list[str]:
-    """Random weights, and every arm that pre-trains an encoder of its own."""
-    return ["random", *(name for name, arm in ARMS.items() if arm.pretrain is not None and arm.pretrained_as is None)]
-
-
 @dataclass
-class TransferSettings(ExperimentSettings):
+class TransferSettings:
     """Score encoders on tasks that they were not pre-trained for."""
 
     output: str = field(default="runs/compare", metadata={"help": "of examples/compare.py, whose encoders are taken"})
-    arms: list[str] = field(
-        default_factory=lambda: [FLOOR, *encoders()], metadata={"help": f"of {', '.join([FLOOR, *encoders()])}"}
-    )
-    budgets: list[float] = field(default_factory=lambda: [4.0], metadata={"help": "TFLOP, half of it pre-training"})
-    difficulty: float = field(default=0.0, metadata={"help": "of the world, from 0 to 1"})
-    clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})
-    epochs: int = field(default=10, metadata={"help": "of fine-tuning"})
     results: str = field(default="runs/transfer", metadata={"help": "folder of the results, a file a cell"})
     table: str | None = field(default=None, metadata={"help": "run nothing; a folder whose results become a table"})
+    clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})
+    arms: list[str] = field(default_factory=lambda: list(ENCODERS), metadata={"help": f"of {', '.join(ENCODERS)}"})
+    budgets: list[float] = field(
+        default_factory=lambda: [1.0], metadata={"help": "TFLOP in all; half of it pre-trains"}
+    )
+    pairs: list[int] = field(default_factory=lambda: [2000], metadata={"help": "training clips, one or several"})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of worlds and weights"})
+    pool: int = field(default=500, metadata={"help": "held-out clips"})
+    difficulty: float = field(default=0.0, metadata={"help": "of the world, from 0 to 1"})
+    epochs: int = field(default=10, metadata={"help": "of fine-tuning"})
+    shard: str = field(default="0/1", metadata={"help": "i/n: run every n-th cell from the i-th on"})
+
+    @property
+    def pretraining(self) -> ExperimentSettings:
+        """Of the comparison that makes the encoders."""
+        names = {entry.name for entry in fields(ExperimentSettings)}
+        return ExperimentSettings(**{name: value for name, value in vars(self).items() if name in names})
 
 
 @dataclass
@@ -136,8 +153,11 @@ class PictureClassifier(SoundClassifier):
 def read_tasks(settings: TransferSettings, cell: CellRun) -> dict[str, Task]:
     """ESC-10 in its folds; the yardstick's world of a seed, with the pool that no arm has seen held out."""
     sounds = load_prepared(settings.clips)
-    folds: list[tuple[int, list[int], list[int]]] = []
-    cross_validate(sounds["fold"], lambda *split: folds.append(split) or [])  # type: ignore[func-returns-value]
+    fold_of = np.array(sounds["fold"])
+    folds = [
+        (fold, np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist())
+        for fold in sorted(set(fold_of.tolist()))
+    ]
     seen, unseen = cell.clips, cell.make_clips(cell.world(HELD_OUT_SEED + cell.cell.seed), settings.pool)
     places = list(range(len(seen) + len(unseen)))
     return {
@@ -200,8 +220,8 @@ def finetune(
 
 def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
     """All columns of an arm that it has."""
-    started, arm = time.perf_counter(), ARMS["random" if cell.arm == FLOOR else cell.arm]
-    run = CellRun(cell, arm, settings, sizes, {})
+    started, arm = time.perf_counter(), ENCODERS[cell.arm]
+    run = CellRun(cell, arm, settings.pretraining, sizes, {})
     tasks, extractor = read_tasks(settings, run), run.extractor
     pretrained, spent = run.pretrain(arm.pretrain) if arm.pretrain is not None else (None, 0.0)
     accuracy = {}
@@ -226,16 +246,16 @@ def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
 
 def run(settings: TransferSettings, sizes: Sizes | None = None) -> list[Result]:
     """Score the arms that have no result yet; returns all results that there are."""
-    folder = Path(settings.results)
+    folder, sizes = Path(settings.results), sizes or Sizes()
     folder.mkdir(parents=True, exist_ok=True)
-    (Path(settings.output) / "work").mkdir(parents=True, exist_ok=True)
     part, parts = map(int, settings.shard.split("/"))
-    grid = itertools.product(settings.seeds, settings.pairs, settings.budgets, settings.arms)
-    for seed, pairs, budget, arm in itertools.islice(grid, part, None, parts):
-        cell = Cell(arm, budget, pairs, seed)
+    for cell in itertools.islice(cells(settings.pretraining, ENCODERS), part, None, parts):
         path = folder / f"{cell.name}.json"
-        if not path.exists():
-            result = score(cell, settings, sizes or Sizes())
+        if path.exists():
+            wanted = asdict(settings) | {"sizes": asdict(sizes)}
+            check_settings(path, wanted, ("pool", "difficulty", "epochs", "sizes"))
+        else:
+            result = score(cell, settings, sizes)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
             print(f"{cell.name}: {result['accuracy']}", flush=True)
@@ -243,23 +263,21 @@ def run(settings: TransferSettings, sizes: Sizes | None = None) -> list[Result]:
 
 
 def table(results: list[Result]) -> str:
-    """One row an encoder, in Markdown."""
+    """One row an encoder and budget, in Markdown."""
     lines = [f"| encoder | TFLOP in pre-training | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (2 + len(COLUMNS))]
-    for name, about in ABOUT.items():
-        if own := [result for result in results if result["arm"] == name]:
-            spent = f"{np.mean([result['tflop']['pretraining'] for result in own]):.2f}"
+    for name, budget in itertools.product(ABOUT, sorted({result["budget"] for result in results})):
+        if own := [result for result in results if (result["arm"], result["budget"]) == (name, budget)]:
+            spent = f"{np.mean([result['tflop']['pretraining'] for result in own]):.1f}"
             scores = [[r["accuracy"][column] for r in own if column in r["accuracy"]] for column in COLUMNS]
             cells = [show(values) if values else "–" for values in scores]
-            lines.append(f"| {about} | {spent} | {' | '.join(cells)} |")
+            lines.append(f"| {ABOUT[name]} | {spent} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Score what is missing, or show what is there."""
     settings = read_settings(TransferSettings)
-    results = read_results(settings.table) if settings.table else run(settings)
-    for budget in sorted({result["budget"] for result in results}):
-        print(table([result for result in results if result["budget"] == budget]))
+    print(table(read_results(settings.table) if settings.table else run(settings)))
 
 
 if __name__ == "__main__":

@@ -85,6 +85,13 @@ def test_a_result_of_other_settings_is_not_taken_for_one_of_these(tmp_path):
         run_experiment(settings(tmp_path, arms=["random"], difficulty=0.5), TINY)
 
 
+def test_clips_of_another_world_are_not_taken(tmp_path):
+    for difficulty, arm in ((0.0, "random"), (1.0, "scratch")):
+        run_experiment(settings(tmp_path, arms=[arm], difficulty=difficulty), TINY)
+    easy, hard = (load_from_disk(str(path)) for path in tmp_path.glob("work/*/world-0-8"))
+    assert easy[0]["frames"] != hard[0]["frames"]
+
+
 def test_recordings_sound_in_both_worlds_from_other_folds(tmp_path):
     folder = tmp_path / "esc10"
     (folder / "audio").mkdir(parents=True)
@@ -95,7 +102,8 @@ def test_recordings_sound_in_both_worlds_from_other_folds(tmp_path):
     (folder / "manifest.csv").write_text("\n".join(lines))
     run_experiment(settings(tmp_path, arms=["random"], esc10=str(folder), difficulty=0.0), TINY)
     training, held_out = (
-        load_from_disk(str(tmp_path / "work" / f"world-{seed}-{count}")) for seed, count in ((0, 8), (HELD_OUT_SEED, 6))
+        load_from_disk(str(next(tmp_path.glob(f"work/*/world-{seed}-{count}"))))
+        for seed, count in ((0, 8), (HELD_OUT_SEED, 6))
     )
     assert 150 < loudest_frequency(training) < 600 < loudest_frequency(held_out)
 

@@ -38,7 +38,7 @@ def results(tmp_path_factory) -> dict[str, dict]:
     ]
     prepare(specs, folder / "sounds", Recipe(Sampling(num_frames=2, window_seconds=1.0)), progress=False)
     settings = TransferSettings(
-        output=str(folder / "grid"), budgets=[0.001], pairs=[24], seeds=[0], pool=12, batch_size=4, epochs=1,
+        output=str(folder / "grid"), budgets=[0.001], pairs=[24], seeds=[0], pool=12, epochs=1,
         arms=[transfer.FLOOR, "random", "solo-cutmix", "av-mae"], clips=str(folder / "sounds"),
         results=str(folder / "results"),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from render import both_ways, differences, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.arms import ARMS, Arm, UnmixedForPreTraining, pretrain, towers
+from cmmixer_hf.arms import ARMS, Arm, pretrain, towers
 from cmmixer_hf.experiment import ExperimentSettings, read_results, run_experiment
 from cmmixer_hf.losses import info_nce, reconstruction_loss
 from cmmixer_hf.masking import even_noise
@@ -123,19 +123,6 @@ class ContrastiveToo(CMMixerForPreTraining):
         return nn.functional.normalize(means, dim=-1)
 
 
-class HalfMixed(UnmixedForPreTraining):
-    """One half of every batch is mixed; the frames of the other are reconstructed from frames, sounds from sounds."""
-
-    def forward(self, pixel_values: Tensor, audio_values: Tensor, **kwargs):
-        """As [`CMMixerForPreTraining`]; both halves count alike."""
-        half = len(pixel_values) // 2
-        options = kwargs | {"return_dict": True}
-        mixed = CMMixerForPreTraining.forward(self, pixel_values[:half], audio_values[:half], **options)
-        alone = super().forward(pixel_values[half:], audio_values[half:], **kwargs)
-        mixed.loss = (mixed.loss + alone.loss) / 2
-        return mixed
-
-
 def finetuned(about: str, model_class: type[CMMixerForRetrieval] = CMMixerForRetrieval, **options) -> Arm:
     """A change of fine-tuning."""
     return Arm(about, None, towers(model_class, **options), share=0.0)
@@ -176,8 +163,6 @@ CHANGES: dict[str, dict[str, Arm]] = {
         "norm-pix": pretrained("patches normalised by their own mean and deviation", norm_pix_loss=True),
         "aligned": pretrained("boxes aligned with patches", mixer_kwargs={"align": 8}),
         "hidden-modality": pretrained("loss on the hidden modality of visible patches", HiddenModality),
-        "unmixed": ARMS["unmixed"],
-        "half-mixed": pretrained("half of each batch mixed", HalfMixed),
         "contrastive-too": pretrained("contrastive term in pre-training", ContrastiveToo),
         "quarter": Arm("a quarter of the budget in pre-training", pretrain(), towers(), share=0.25),
         "pretraining-rate-3e-3": Arm(
@@ -185,12 +170,6 @@ CHANGES: dict[str, dict[str, Arm]] = {
         ),
         "pretrained-together": Arm(
             f"{TOGETHER}, after it in batches of 32", pretrain(), towers(token_drop_rate=0.75), changes=FASTER
-        ),
-        "unmixed-together": Arm(
-            f"{TOGETHER}, after pre-training in batches of 32 without mixing",
-            pretrain(UnmixedForPreTraining),
-            towers(token_drop_rate=0.75),
-            changes=FASTER,
         ),
     },
 }

@@ -107,16 +107,6 @@ def test_what_is_hidden_of_a_modality_counts_where_the_encoder_sees(stacks):
     torch.testing.assert_close(output.audio_loss, all_patches)
 
 
-def test_half_of_a_batch_is_mixed_and_the_other_is_not(stacks):
-    model = recipe.HalfMixed(TINY.cmmixer()).eval()
-    torch.manual_seed(1)
-    loss = model(**stacks).loss
-    torch.manual_seed(1)
-    mixed = recipe.CMMixerForPreTraining.forward(model, *(stack[:2] for stack in stacks.values())).loss
-    alone = recipe.UnmixedForPreTraining.forward(model, *(stack[2:] for stack in stacks.values())).loss
-    torch.testing.assert_close(loss, (mixed + alone) / 2)
-
-
 def test_the_contrastive_term_pools_the_visible_tokens_of_each_segment(stacks, monkeypatch):
     model = recipe.ContrastiveToo(TINY.cmmixer())
     noise = torch.rand(4, 32)

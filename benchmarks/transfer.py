@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from render import Result, show
+from render import Result, show, verdict
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,6 +64,15 @@ COLUMNS = {
     "yardstick_probe": "what sounds in a clip's frames, linear probe",
     "yardstick_finetuned": "the same, fine-tuned",
 }
+# (what is claimed, arm and budget that should be better, the other ones)
+CLAIMS = (
+    ("Solo with CutMix helps, half a TFLOP of it", ("solo-cutmix", 1), ("random", 1)),
+    ("pre-training with nothing mixed helps, half a TFLOP of it", ("unmixed", 1), ("random", 1)),
+    ("mixing helps it", ("solo-cutmix", 1), ("unmixed", 1)),
+    ("Solo with CutMix helps, four TFLOP of it", ("solo-cutmix", 8), ("random", 1)),
+    ("pre-training with nothing mixed helps, four TFLOP of it", ("unmixed", 8), ("random", 1)),
+    ("mixing helps that", ("solo-cutmix", 8), ("unmixed", 8)),
+)
 # The same for every encoder.
 FINETUNING = TrainingSettings(
     learning_rate=1e-3,
@@ -274,10 +283,28 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def gains(results: list[Result], better: tuple[str, float], other: tuple[str, float], column: str) -> list[float]:
+    """Accuracy of one arm at a budget minus that of another, for every seed that both have."""
+    scores = {((r["arm"], r["budget"]), r["seed"]): r["accuracy"].get(column) for r in results}
+    seeds = sorted({seed for arm, seed in scores if arm == better} & {seed for arm, seed in scores if arm == other})
+    return [scores[better, seed] - scores[other, seed] for seed in seeds]
+
+
+def claim_table(results: list[Result]) -> str:
+    """Each claim as a paired difference in every column, and whether its interval leaves zero."""
+    lines = [f"| claim, paired by seed | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (1 + len(COLUMNS))]
+    for claim, better, other in CLAIMS:
+        columns = [gains(results, better, other, column) for column in COLUMNS]
+        if all(columns):
+            lines.append(f"| {claim} | {' | '.join(f'{show(gain)}: {verdict(gain)}' for gain in columns)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Score what is missing, or show what is there."""
     settings = read_settings(TransferSettings)
-    print(table(read_results(settings.table) if settings.table else run(settings)))
+    results = read_results(settings.table) if settings.table else run(settings)
+    print(f"{table(results)}\n\n{claim_table(results)}")
 
 
 if __name__ == "__main__":

@@ -86,6 +86,20 @@ def test_the_table_has_a_row_an_encoder(results):
     assert len(rows) == 2 + len(results)
 
 
+def test_claims_are_differences_paired_by_seed():
+    def cell(arm: str, budget: float, seed: int, value: float) -> dict:
+        return {"arm": arm, "budget": budget, "seed": seed, "accuracy": dict.fromkeys(transfer.COLUMNS, value)}
+
+    means = {("solo-cutmix", 8): (70.0, 80.0, 90.5), ("random", 1): (65.0, 75.0, 85.0), ("unmixed", 8): (1.0,)}
+    results = [cell(*key, seed, value) for key, values in means.items() for seed, value in enumerate(values)]
+    rows = transfer.claim_table(results).splitlines()[2:]
+    (row,) = [line for line in rows if line.startswith("| Solo with CutMix helps, four")]
+    assert row.endswith("| 5.2 ± 0.7: yes |")
+    assert row.count("yes") == len(transfer.COLUMNS)
+    (row,) = [line for line in rows if line.startswith("| mixing helps that")]
+    assert row.endswith("| 69.0: one seed |")
+
+
 def test_a_probe_finds_what_is_there_and_nothing_where_nothing_is():
     places = list(range(200))
     task = Task({"labels": [["a" if n % 2 else "b"] for n in places]}, "audio", [(0, places[:100], places[100:])])

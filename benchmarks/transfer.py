@@ -2,44 +2,50 @@
 and what sounds in the clips of the yardstick, seen from their frames.
 
     cmmixer prepare esc10/manifest.csv prepared/esc10-windows --need audio --num_frames 4 --window_seconds 1
-    python benchmarks/transfer.py --grid runs/compare --clips prepared/esc10-windows
+    python benchmarks/transfer.py --clips prepared/esc10-windows --shard 0/2 & ... --shard 1/2     # one process a core
+    python benchmarks/transfer.py --table benchmarks/results/transfer                     # the table of what is there
 
-A linear probe is logistic regression on the frozen encoder's pooled tokens; fine-tuning trains a linear head and all
-below it. The floor is logistic regression on the mean and deviation of each log-mel band of the same windows, and on
-the mean and deviation of each colour in a 4 × 4 grid of the frames. One run a seed of the grid; intervals are
-Student's over the seeds.
+Half of a budget pre-trains an encoder, as in the comparison; what that has pre-trained in the same folder is taken. A
+linear probe is logistic regression on the frozen encoder's pooled tokens; fine-tuning trains a linear head on them and
+all below it. The floor is logistic regression on the mean and deviation of each log-mel band of the same windows, and
+on the mean and deviation of each colour in a 4 × 4 grid of the frames. A cell is one arm and seed, with a file of its
+own, so that a stopped run goes on; intervals are Student's over the seeds.
 """
 
+import copy
+import itertools
 import json
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, load_from_disk
-from render import show
+from datasets import Dataset
+from render import Result, show
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
-from transformers import set_seed
+from torch import Tensor, nn
+from transformers import PreTrainedModel, set_seed
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
-from cmmixer_hf import CMMixerForAudioClassification as AudioClassifier
-from cmmixer_hf import CMMixerForVideoClassification as VideoClassifier
+from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.arms import ARMS, Sizes
+from cmmixer_hf.atomic import atomic_file
 from cmmixer_hf.classification import cross_validate, predict_clips, score_classification
 from cmmixer_hf.data import StackMaker, collate_clips, load_prepared, unpack_waveforms
-from cmmixer_hf.experiment import HELD_OUT_SEED, read_results
+from cmmixer_hf.experiment import HELD_OUT_SEED, Cell, CellRun, ExperimentSettings, made_by, read_results
 from cmmixer_hf.feature_statistics import colour_statistics
 from cmmixer_hf.labels import find_labels
 from cmmixer_hf.settings import TrainingSettings, read_settings
 from cmmixer_hf.training import train
 
 FLOOR = "floor"
+ABOUT = {FLOOR: "floor: statistics of log-mels, of colours"} | {name: arm.about for name, arm in ARMS.items()}
 COLUMNS = {
     "esc10_probe": "ESC-10, linear probe",
     "esc10_finetuned": "ESC-10, fine-tuned",
@@ -57,28 +63,25 @@ FINETUNING = TrainingSettings(
 )
 
 
+def encoders() -> list[str]:
+    """Random weights, and every arm that pre-trains an encoder of its own."""
+    return ["random", *(name for name, arm in ARMS.items() if arm.pretrain is not None and arm.pretrained_as is None)]
+
+
 @dataclass
-class TransferSettings:
+class TransferSettings(ExperimentSettings):
     """Score encoders on tasks that they were not pre-trained for."""
 
-    grid: str = field(default="runs/compare", metadata={"help": "output of examples/compare.py, with its `work`"})
-    clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})
+    output: str = field(default="runs/compare", metadata={"help": "of examples/compare.py, whose encoders are taken"})
     arms: list[str] = field(
-        default_factory=lambda: ["random", *(name for name, arm in ARMS.items() if _is_encoder(name, arm))],
-        metadata={"help": "arms whose encoders are probed"},
+        default_factory=lambda: [FLOOR, *encoders()], metadata={"help": f"of {', '.join([FLOOR, *encoders()])}"}
     )
-    finetuned: list[str] = field(
-        default_factory=lambda: ["random", "unmixed", "solo-cutmix"], metadata={"help": "arms that are fine-tuned too"}
-    )
-    budget: float = field(default=4.0, metadata={"help": "TFLOP of the arms' cells"})
-    pairs: int = field(default=2000, metadata={"help": "training clips of the arms' cells"})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of the arms' cells"})
-    epochs: int = field(default=40, metadata={"help": "of fine-tuning"})
-    output: str = field(default="benchmarks/results/transfer.json", metadata={"help": "file of the results"})
-
-
-def _is_encoder(name: str, arm: Any) -> bool:
-    return arm.pretrain is not None and arm.pretrained_as is None
+    budgets: list[float] = field(default_factory=lambda: [4.0], metadata={"help": "TFLOP, half of it pre-training"})
+    difficulty: float = field(default=0.0, metadata={"help": "of the world, from 0 to 1"})
+    clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})
+    epochs: int = field(default=20, metadata={"help": "of fine-tuning"})
+    results: str = field(default="runs/transfer", metadata={"help": "folder of the results, a file a cell"})
+    table: str | None = field(default=None, metadata={"help": "run nothing; a folder whose results become a table"})
 
 
 @dataclass
@@ -95,19 +98,53 @@ class Task:
         return np.array([names[0] for names in self.clips["labels"]])
 
 
-def read_tasks(settings: TransferSettings, seed: int) -> dict[str, Task]:
+class SoundClassifier(PreTrainedModel):
+    """A linear head on what a retriever makes of sounds; all of it is trained."""
+
+    main_input_name = "audio_values"
+    _supports_sdpa = True  # the retriever does
+
+    def __init__(self, retriever: Any, labels: dict[int, str]):
+        config = copy.deepcopy(retriever.config)
+        config.id2label, config.problem_type = labels, "single_label_classification"
+        config.label2id = {name: number for number, name in labels.items()}
+        super().__init__(config)
+        self.retriever = retriever
+        self.head = nn.Sequential(nn.LayerNorm(config.hidden_size), nn.Linear(config.hidden_size, len(labels)))
+
+    def forward(self, audio_values: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:
+        """Logits, (batch, classes), of stacks as the retriever takes them."""
+        return self.classify(self.retriever.get_audio_features(audio_values).pooler_output, labels)
+
+    def classify(self, pooled: Tensor, labels: Tensor | None) -> SequenceClassifierOutput:
+        """Logits and loss of pooled tokens, (batch, hidden)."""
+        logits = self.head(pooled)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class PictureClassifier(SoundClassifier):
+    """The same on what it makes of frames."""
+
+    main_input_name = "pixel_values"
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:  # type: ignore[override]
+        """Logits, (batch, classes), of stacks as the retriever takes them."""
+        return self.classify(self.retriever.get_video_features(pixel_values).pooler_output, labels)
+
+
+def read_tasks(settings: TransferSettings, cell: CellRun) -> dict[str, Task]:
     """ESC-10 in its folds; the yardstick's world of a seed, with the pool that no arm has seen held out."""
     sounds = load_prepared(settings.clips)
     folds: list[tuple[int, list[int], list[int]]] = []
     cross_validate(sounds["fold"], lambda *split: folds.append(split) or [])  # type: ignore[func-returns-value]
-    work = Path(settings.grid) / "work"
-    seen = load_from_disk(str(work / f"world-{seed}-{settings.pairs}"))
-    (unseen,) = (load_from_disk(str(path)) for path in work.glob(f"world-{HELD_OUT_SEED + seed}-*"))
-    both = Dataset.from_list([*seen, *unseen])
-    places = list(range(len(both)))
+    seen, unseen = cell.clips, cell.make_clips(cell.world(HELD_OUT_SEED + cell.cell.seed), settings.pool)
+    places = list(range(len(seen) + len(unseen)))
     return {
         "esc10": Task(sounds, "audio", folds),
-        "yardstick": Task(both, "video", [(0, places[: len(seen)], places[len(seen) :])]),
+        "yardstick": Task(
+            Dataset.from_list([*seen, *unseen]), "video", [(0, places[: len(seen)], places[len(seen) :])]
+        ),
     }
 
 
@@ -145,18 +182,15 @@ def probe(features: np.ndarray, task: Task) -> float:
     return float(np.mean(accuracies))
 
 
-def finetune(config: CMMixerConfig, pretrained: Path | None, task: Task, run: TrainingSettings) -> float:
-    """Accuracy in percent of a classifier from a pre-trained encoder or from random weights, mean over the splits."""
-    extractor = CMMixerFeatureExtractor(image_size=config.image_size, num_frames=config.num_frames, window_seconds=1.0)
-    head = {"audio": AudioClassifier, "video": VideoClassifier}[task.modality]
-    facts = {"id2label": find_labels(task.clips["labels"]), "problem_type": "single_label_classification"}
+def finetune(
+    retriever: PreTrainedModel, task: Task, extractor: CMMixerFeatureExtractor, run: TrainingSettings
+) -> float:
+    """Accuracy in percent of a classifier that starts as the retriever's tower, mean over the splits."""
+    make = {"audio": SoundClassifier, "video": PictureClassifier}[task.modality]
     accuracies = []
     for _, others, held_out in task.splits:
         set_seed(run.seed)
-        if pretrained is None:
-            model = head(type(config)(**(config.to_diff_dict() | facts)))
-        else:
-            model = head.from_pretrained(pretrained, drop_path_rate=config.drop_path_rate, **facts)
+        model = make(copy.deepcopy(retriever), find_labels(task.clips["labels"]))
         with tempfile.TemporaryDirectory() as folder:
             train(model, task.clips.select(others), extractor, replace(run, output_dir=folder), progress=False)
         predictions = predict_clips(model, task.clips.select(held_out), extractor, progress=False)
@@ -164,59 +198,68 @@ def finetune(config: CMMixerConfig, pretrained: Path | None, task: Task, run: Tr
     return float(np.mean(accuracies))
 
 
-def grid_sizes(settings: TransferSettings) -> Sizes:
-    """Of the models in a grid."""
-    return Sizes(**read_results(settings.grid)[0]["settings"]["sizes"])
-
-
-def score_arm(name: str, seed: int, tasks: dict[str, Task], settings: TransferSettings) -> dict[str, float]:
+def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
     """All columns of an arm that it has."""
-    arm, sizes = ARMS[name], grid_sizes(settings)
-    set_seed(seed)
-    pretrained, folder = None, None
-    if arm.pretrain is not None:
-        folder = Path(settings.grid) / "work" / f"pretrained-{name}-{settings.budget:g}T-{settings.pairs}-seed{seed}"
-        pretrained = type(arm.pretrain(sizes)).from_pretrained(folder)
-    retriever, extractor = arm.retrieve(sizes, pretrained).eval(), arm.extractor(sizes)
-    scores = {}
-    for task_name, task in tasks.items():
-        scores[f"{task_name}_probe"] = probe(embed(retriever, task, extractor), task)
-        if name in settings.finetuned:
-            run = replace(FINETUNING, seed=seed, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
-            scores[f"{task_name}_finetuned"] = finetune(sizes.cmmixer(drop_path_rate=0.1), folder, task, run)
-    return scores
+    started, arm = time.perf_counter(), ARMS["random" if cell.arm == FLOOR else cell.arm]
+    run = CellRun(cell, arm, settings, sizes, {})
+    tasks, extractor = read_tasks(settings, run), run.extractor
+    pretrained, spent = run.pretrain(arm.pretrain) if arm.pretrain is not None else (None, 0.0)
+    accuracy = {}
+    if cell.arm == FLOOR:
+        accuracy = {f"{name}_probe": probe(statistics(task, extractor), task) for name, task in tasks.items()}
+    else:
+        set_seed(cell.seed)
+        retriever = arm.retrieve(sizes, pretrained).eval()
+        training = replace(FINETUNING, seed=cell.seed, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
+        for name, task in tasks.items():
+            accuracy[f"{name}_probe"] = probe(embed(retriever, task, extractor), task)
+            accuracy[f"{name}_finetuned"] = finetune(retriever, task, extractor, training)
+    return asdict(cell) | {
+        "about": ABOUT[cell.arm],
+        "tflop": {"pretraining": spent},
+        "accuracy": accuracy,
+        "settings": asdict(settings) | {"sizes": asdict(sizes)},
+        "seconds": round(time.perf_counter() - started, 1),
+        "made_by": made_by(),
+    }
 
 
-def run(settings: TransferSettings) -> dict[str, Any]:
-    """The columns of every arm, a list of a number a seed each."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for seed in settings.seeds:
-        tasks = read_tasks(settings, seed)
-        extractor = grid_sizes(settings).extractor()
-        floor = {f"{name}_probe": probe(statistics(task, extractor), task) for name, task in tasks.items()}
-        rows = {FLOOR: floor} | {name: score_arm(name, seed, tasks, settings) for name in settings.arms}
-        for name, scores in rows.items():
-            for column, score in scores.items():
-                found.setdefault(name, {}).setdefault(column, []).append(score)
-    return {"settings": vars(settings), "accuracy": found}
+def run(settings: TransferSettings, sizes: Sizes | None = None) -> list[Result]:
+    """Score the arms that have no result yet; returns all results that there are."""
+    folder = Path(settings.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    (Path(settings.output) / "work").mkdir(parents=True, exist_ok=True)
+    part, parts = map(int, settings.shard.split("/"))
+    grid = itertools.product(settings.seeds, settings.pairs, settings.budgets, settings.arms)
+    for seed, pairs, budget, arm in itertools.islice(grid, part, None, parts):
+        cell = Cell(arm, budget, pairs, seed)
+        path = folder / f"{cell.name}.json"
+        if not path.exists():
+            result = score(cell, settings, sizes or Sizes())
+            with atomic_file(path) as partial:
+                partial.write_text(json.dumps(result, indent=1))
+            print(f"{cell.name}: {result['accuracy']}", flush=True)
+    return read_results(folder)
 
 
-def table(results: dict[str, Any]) -> str:
+def table(results: list[Result]) -> str:
     """One row an encoder, in Markdown."""
-    lines = [f"| encoder | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (1 + len(COLUMNS))]
-    for name, scores in results["accuracy"].items():
-        about = "floor: statistics of log-mels, of colours" if name == FLOOR else ARMS[name].about
-        cells = [show(scores[column]) if column in scores else "–" for column in COLUMNS]
-        lines.append(f"| {about} | {' | '.join(cells)} |")
+    lines = [f"| encoder | TFLOP in pre-training | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (2 + len(COLUMNS))]
+    for name, about in ABOUT.items():
+        if own := [result for result in results if result["arm"] == name]:
+            spent = f"{np.mean([result['tflop']['pretraining'] for result in own]):.2f}"
+            scores = [[r["accuracy"][column] for r in own if column in r["accuracy"]] for column in COLUMNS]
+            cells = [show(values) if values else "–" for values in scores]
+            lines.append(f"| {about} | {spent} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Score, print, and keep."""
+    """Score what is missing, or show what is there."""
     settings = read_settings(TransferSettings)
-    results = run(settings)
-    print(table(results))
-    Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
+    results = read_results(settings.table) if settings.table else run(settings)
+    for budget in sorted({result["budget"] for result in results}):
+        print(table([result for result in results if result["budget"] == budget]))
 
 
 if __name__ == "__main__":

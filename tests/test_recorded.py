@@ -88,7 +88,7 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
 
 
 def test_the_table_of_transfer_is_the_recorded_one():
-    assert transfer.table(json.loads((RECORDED / "transfer.json").read_text())) in BENCHMARKS
+    assert transfer.table(render.read_results(RECORDED / "transfer")) in BENCHMARKS
 
 
 def test_esc10_from_the_demos_encoder_is_the_recorded_run():

@@ -137,7 +137,7 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
 def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory) -> dict[str, Any]:
     """Train one arm within its budget and score it on clips it never saw."""
     started = time.perf_counter()
-    run = _CellRun(cell, arm, settings, sizes, memory)
+    run = CellRun(cell, arm, settings, sizes, memory)
     retriever, spent = run.train()
     return asdict(cell) | {
         "about": run.arm.about,
@@ -146,7 +146,7 @@ def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, m
         **run.score(retriever),
         "settings": asdict(run.settings) | {"sizes": asdict(sizes)},
         "seconds": round(time.perf_counter() - started, 1),
-        "made_by": _made_by(),
+        "made_by": made_by(),
     }
 
 
@@ -162,8 +162,15 @@ def count_flops(model: PreTrainedModel, clips: Dataset, extractor: CMMixerFeatur
     return counter.get_total_flops() / 2
 
 
-class _CellRun:
-    """The clips of a cell, and the steps from an arm to its scores."""
+class CellRun:
+    """The clips of a cell, and the steps from an arm to its scores.
+
+    Args:
+        cell, arm: what to run.
+        settings: of the grid; the arm may change some. Its folder `work` must exist.
+        sizes: of stacks and encoder.
+        memory: spectrograms that cells of one process share.
+    """
 
     def __init__(self, cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory):
         set_seed(cell.seed)
@@ -263,7 +270,8 @@ def _embed_pictures(retriever: Any, rows: Dataset, extractor: CMMixerFeatureExtr
     return torch.cat(embeds)
 
 
-def _made_by() -> dict[str, str]:
+def made_by() -> dict[str, str]:
+    """Command, commit and versions of this process, for the record of a result."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "command": " ".join(["python", *sys.argv]),

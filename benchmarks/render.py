@@ -23,6 +23,8 @@ Result = dict[str, Any]
 CLAIMS = (
     ("mixed pre-training helps, fine-tuning being equal", "solo-cutmix", "scratch"),
     ("mixed pre-training helps, all compute being equal", "solo-cutmix", "contrastive"),
+    ("unmixed pre-training helps, fine-tuning being equal", "unmixed", "scratch"),
+    ("unmixed pre-training helps, all compute being equal", "unmixed", "contrastive"),
     ("dropping tokens in fine-tuning helps", "contrastive-drop", "contrastive"),
     ("mixed pre-training helps beside it", "solo-cutmix-drop", "contrastive-drop"),
     ("mixing helps masked pre-training", "solo-cutmix", "unmixed"),
@@ -91,19 +93,20 @@ def claim_table(results: list[Result]) -> str:
 
 
 def grid_table(results: list[Result]) -> str:
-    """R@10 of the arms that ran at every budget and number of pairs, and what they differ by: one column a size."""
+    """R@10 of the arms that ran at several budgets or numbers of pairs, and what they differ by: one column a size."""
     sizes = sorted({(result["pairs"], result["budget"]) for result in results})
     cells = {size: [r for r in results if (r["pairs"], r["budget"]) == size] for size in sizes}
-    everywhere = [arm for arm in ARMS if all(any(r["arm"] == arm for r in own) for own in cells.values())]
+    several = [arm for arm in ARMS if sum(any(r["arm"] == arm for r in own) for own in cells.values()) > 1]
     heads = [f"{pairs} pairs, {budget:g} TFLOP" for pairs, budget in sizes]
     lines = [f"| R@10 of {results[0]['pool']} | {' | '.join(heads)} |", "|" + "---|" * (1 + len(sizes))]
-    for arm in everywhere:
-        scores = [show([both_ways(r, "R@10") for r in own if r["arm"] == arm]) for own in cells.values()]
-        lines.append(f"| {ARMS[arm].about} | {' | '.join(scores)} |")
+    for arm in several:
+        scores = [[both_ways(r, "R@10") for r in own if r["arm"] == arm] for own in cells.values()]
+        lines.append(f"| {ARMS[arm].about} | {' | '.join(show(own) if own else '–' for own in scores)} |")
     for claim, better, other in CLAIMS:
-        if {better, other} <= set(everywhere):
+        if {better, other} <= set(several):
             gains = [differences(own, better, other) for own in cells.values()]
-            lines.append(f"| *{claim}* | {' | '.join(f'{show(gain)}: {verdict(gain)}' for gain in gains)} |")
+            told = [f"{show(gain)}: {verdict(gain)}" if gain else "–" for gain in gains]
+            lines.append(f"| *{claim}* | {' | '.join(told)} |")
     return "\n".join(lines)
 
 
@@ -159,7 +162,9 @@ def plot(results: list[Result], path: Path) -> None:
 def main(folder: Path) -> None:
     """Write the table and the plot of one folder of results."""
     results = [result for result in read_results(folder) if result["arm"] in ARMS]
-    parts = ["<!-- made by `python benchmarks/render.py` -->", grid_table(results)]
+    parts = ["<!-- made by `python benchmarks/render.py` -->"]
+    if len({(result["pairs"], result["budget"]) for result in results}) > 1:
+        parts.append(grid_table(results))
     key = ("pairs", "budget")
     for pairs, budget in sorted({tuple(result[name] for name in key) for result in results}):
         own = [result for result in results if (result["pairs"], result["budget"]) == (pairs, budget)]

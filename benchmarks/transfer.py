@@ -2,50 +2,77 @@
 and what sounds in the clips of the yardstick, seen from their frames.
 
     cmmixer prepare esc10/manifest.csv prepared/esc10-windows --need audio --num_frames 4 --window_seconds 1
-    python benchmarks/transfer.py --grid runs/compare --clips prepared/esc10-windows
+    python benchmarks/transfer.py --clips prepared/esc10-windows --shard 0/2 & ... --shard 1/2     # one process a core
+    python benchmarks/transfer.py --table benchmarks/results/transfer                     # the table of what is there
 
-A linear probe is logistic regression on the frozen encoder's pooled tokens; fine-tuning trains a linear head and all
-below it. The floor is logistic regression on the mean and deviation of each log-mel band of the same windows, and on
-the mean and deviation of each colour in a 4 × 4 grid of the frames. One run a seed of the grid; intervals are
-Student's over the seeds.
+Half of a budget pre-trains an encoder, as in the comparison; what that has pre-trained in the same folder is taken. A
+linear probe is logistic regression on the frozen encoder's pooled tokens; fine-tuning trains a linear head on them and
+all below it. The floor is logistic regression on the mean and deviation of each log-mel band of the same windows, and
+on the mean and deviation of each colour in a 4 × 4 grid of the frames. A cell is one arm and seed, with a file of its
+own, so that a stopped run goes on; intervals are Student's over the seeds.
 """
 
+import copy
+import itertools
 import json
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, load_from_disk
-from render import show
+from datasets import Dataset
+from render import Result, show, verdict
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
-from transformers import set_seed
+from torch import Tensor, nn
+from transformers import PreTrainedModel, set_seed
+from transformers.modeling_outputs import SequenceClassifierOutput
 
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
-from cmmixer_hf import CMMixerForAudioClassification as AudioClassifier
-from cmmixer_hf import CMMixerForVideoClassification as VideoClassifier
+from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.arms import ARMS, Sizes
-from cmmixer_hf.classification import cross_validate, predict_clips, score_classification
+from cmmixer_hf.atomic import atomic_file
+from cmmixer_hf.classification import predict_clips, score_classification
 from cmmixer_hf.data import StackMaker, collate_clips, load_prepared, unpack_waveforms
-from cmmixer_hf.experiment import HELD_OUT_SEED, read_results
+from cmmixer_hf.experiment import (
+    HELD_OUT_SEED,
+    Cell,
+    CellRun,
+    ExperimentSettings,
+    cells,
+    check_settings,
+    made_by,
+    read_results,
+)
 from cmmixer_hf.feature_statistics import colour_statistics
 from cmmixer_hf.labels import find_labels
 from cmmixer_hf.settings import TrainingSettings, read_settings
 from cmmixer_hf.training import train
 
 FLOOR = "floor"
+# Random weights, and every arm that pre-trains an encoder of its own; the floor takes their clips alone.
+ENCODERS = {FLOOR: ARMS["random"], "random": ARMS["random"]}
+ENCODERS |= {name: arm for name, arm in ARMS.items() if arm.pretrain is not None and arm.pretrained_as is None}
+ABOUT = {name: arm.about for name, arm in ENCODERS.items()} | {FLOOR: "floor: statistics of log-mels, of colours"}
 COLUMNS = {
     "esc10_probe": "ESC-10, linear probe",
     "esc10_finetuned": "ESC-10, fine-tuned",
     "yardstick_probe": "what sounds in a clip's frames, linear probe",
     "yardstick_finetuned": "the same, fine-tuned",
 }
+# (what is claimed, arm and budget that should be better, the other ones)
+CLAIMS = (
+    ("Solo with CutMix helps, half a TFLOP of it", ("solo-cutmix", 1), ("random", 1)),
+    ("pre-training with nothing mixed helps, half a TFLOP of it", ("unmixed", 1), ("random", 1)),
+    ("mixing helps it", ("solo-cutmix", 1), ("unmixed", 1)),
+    ("Solo with CutMix helps, four TFLOP of it", ("solo-cutmix", 8), ("random", 1)),
+    ("pre-training with nothing mixed helps, four TFLOP of it", ("unmixed", 8), ("random", 1)),
+    ("mixing helps that", ("solo-cutmix", 8), ("unmixed", 8)),
+)
 # The same for every encoder.
 FINETUNING = TrainingSettings(
     learning_rate=1e-3,
@@ -61,24 +88,26 @@ FINETUNING = TrainingSettings(
 class TransferSettings:
     """Score encoders on tasks that they were not pre-trained for."""
 
-    grid: str = field(default="runs/compare", metadata={"help": "output of examples/compare.py, with its `work`"})
+    output: str = field(default="runs/compare", metadata={"help": "of examples/compare.py, whose encoders are taken"})
+    results: str = field(default="runs/transfer", metadata={"help": "folder of the results, a file a cell"})
+    table: str | None = field(default=None, metadata={"help": "run nothing; a folder whose results become a table"})
     clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})
-    arms: list[str] = field(
-        default_factory=lambda: ["random", *(name for name, arm in ARMS.items() if _is_encoder(name, arm))],
-        metadata={"help": "arms whose encoders are probed"},
+    arms: list[str] = field(default_factory=lambda: list(ENCODERS), metadata={"help": f"of {', '.join(ENCODERS)}"})
+    budgets: list[float] = field(
+        default_factory=lambda: [1.0], metadata={"help": "TFLOP in all; half of it pre-trains"}
     )
-    finetuned: list[str] = field(
-        default_factory=lambda: ["random", "unmixed", "solo-cutmix"], metadata={"help": "arms that are fine-tuned too"}
-    )
-    budget: float = field(default=4.0, metadata={"help": "TFLOP of the arms' cells"})
-    pairs: int = field(default=2000, metadata={"help": "training clips of the arms' cells"})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of the arms' cells"})
-    epochs: int = field(default=40, metadata={"help": "of fine-tuning"})
-    output: str = field(default="benchmarks/results/transfer.json", metadata={"help": "file of the results"})
+    pairs: list[int] = field(default_factory=lambda: [2000], metadata={"help": "training clips, one or several"})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of worlds and weights"})
+    pool: int = field(default=500, metadata={"help": "held-out clips"})
+    difficulty: float = field(default=0.0, metadata={"help": "of the world, from 0 to 1"})
+    epochs: int = field(default=10, metadata={"help": "of fine-tuning"})
+    shard: str = field(default="0/1", metadata={"help": "i/n: run every n-th cell from the i-th on"})
 
-
-def _is_encoder(name: str, arm: Any) -> bool:
-    return arm.pretrain is not None and arm.pretrained_as is None
+    @property
+    def pretraining(self) -> ExperimentSettings:
+        """Of the comparison that makes the encoders."""
+        names = {entry.name for entry in fields(ExperimentSettings)}
+        return ExperimentSettings(**{name: value for name, value in vars(self).items() if name in names})
 
 
 @dataclass
@@ -95,19 +124,56 @@ class Task:
         return np.array([names[0] for names in self.clips["labels"]])
 
 
-def read_tasks(settings: TransferSettings, seed: int) -> dict[str, Task]:
+class SoundClassifier(PreTrainedModel):
+    """A linear head on what a retriever makes of sounds; all of it is trained."""
+
+    main_input_name = "audio_values"
+    _supports_sdpa = True  # the retriever does
+
+    def __init__(self, retriever: Any, labels: dict[int, str]):
+        config = copy.deepcopy(retriever.config)
+        config.id2label, config.problem_type = labels, "single_label_classification"
+        config.label2id = {name: number for number, name in labels.items()}
+        super().__init__(config)
+        self.retriever = retriever
+        self.head = nn.Sequential(nn.LayerNorm(config.hidden_size), nn.Linear(config.hidden_size, len(labels)))
+
+    def forward(self, audio_values: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:
+        """Logits, (batch, classes), of stacks as the retriever takes them."""
+        return self.classify(self.retriever.get_audio_features(audio_values).pooler_output, labels)
+
+    def classify(self, pooled: Tensor, labels: Tensor | None) -> SequenceClassifierOutput:
+        """Logits and loss of pooled tokens, (batch, hidden)."""
+        logits = self.head(pooled)
+        loss = None if labels is None else nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class PictureClassifier(SoundClassifier):
+    """The same on what it makes of frames."""
+
+    main_input_name = "pixel_values"
+
+    def forward(self, pixel_values: Tensor, labels: Tensor | None = None) -> SequenceClassifierOutput:  # type: ignore[override]
+        """Logits, (batch, classes), of stacks as the retriever takes them."""
+        return self.classify(self.retriever.get_video_features(pixel_values).pooler_output, labels)
+
+
+def read_tasks(settings: TransferSettings, cell: CellRun) -> dict[str, Task]:
     """ESC-10 in its folds; the yardstick's world of a seed, with the pool that no arm has seen held out."""
     sounds = load_prepared(settings.clips)
-    folds: list[tuple[int, list[int], list[int]]] = []
-    cross_validate(sounds["fold"], lambda *split: folds.append(split) or [])  # type: ignore[func-returns-value]
-    work = Path(settings.grid) / "work"
-    seen = load_from_disk(str(work / f"world-{seed}-{settings.pairs}"))
-    (unseen,) = (load_from_disk(str(path)) for path in work.glob(f"world-{HELD_OUT_SEED + seed}-*"))
-    both = Dataset.from_list([*seen, *unseen])
-    places = list(range(len(both)))
+    fold_of = np.array(sounds["fold"])
+    folds = [
+        (fold, np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist())
+        for fold in sorted(set(fold_of.tolist()))
+    ]
+    seen, unseen = cell.clips, cell.make_clips(cell.world(HELD_OUT_SEED + cell.cell.seed), settings.pool)
+    places = list(range(len(seen) + len(unseen)))
     return {
         "esc10": Task(sounds, "audio", folds),
-        "yardstick": Task(both, "video", [(0, places[: len(seen)], places[len(seen) :])]),
+        "yardstick": Task(
+            Dataset.from_list([*seen, *unseen]), "video", [(0, places[: len(seen)], places[len(seen) :])]
+        ),
     }
 
 
@@ -145,18 +211,15 @@ def probe(features: np.ndarray, task: Task) -> float:
     return float(np.mean(accuracies))
 
 
-def finetune(config: CMMixerConfig, pretrained: Path | None, task: Task, run: TrainingSettings) -> float:
-    """Accuracy in percent of a classifier from a pre-trained encoder or from random weights, mean over the splits."""
-    extractor = CMMixerFeatureExtractor(image_size=config.image_size, num_frames=config.num_frames, window_seconds=1.0)
-    head = {"audio": AudioClassifier, "video": VideoClassifier}[task.modality]
-    facts = {"id2label": find_labels(task.clips["labels"]), "problem_type": "single_label_classification"}
+def finetune(
+    retriever: PreTrainedModel, task: Task, extractor: CMMixerFeatureExtractor, run: TrainingSettings
+) -> float:
+    """Accuracy in percent of a classifier that starts as the retriever's tower, mean over the splits."""
+    make = {"audio": SoundClassifier, "video": PictureClassifier}[task.modality]
     accuracies = []
     for _, others, held_out in task.splits:
         set_seed(run.seed)
-        if pretrained is None:
-            model = head(type(config)(**(config.to_diff_dict() | facts)))
-        else:
-            model = head.from_pretrained(pretrained, drop_path_rate=config.drop_path_rate, **facts)
+        model = make(copy.deepcopy(retriever), find_labels(task.clips["labels"]))
         with tempfile.TemporaryDirectory() as folder:
             train(model, task.clips.select(others), extractor, replace(run, output_dir=folder), progress=False)
         predictions = predict_clips(model, task.clips.select(held_out), extractor, progress=False)
@@ -164,59 +227,84 @@ def finetune(config: CMMixerConfig, pretrained: Path | None, task: Task, run: Tr
     return float(np.mean(accuracies))
 
 
-def grid_sizes(settings: TransferSettings) -> Sizes:
-    """Of the models in a grid."""
-    return Sizes(**read_results(settings.grid)[0]["settings"]["sizes"])
-
-
-def score_arm(name: str, seed: int, tasks: dict[str, Task], settings: TransferSettings) -> dict[str, float]:
+def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
     """All columns of an arm that it has."""
-    arm, sizes = ARMS[name], grid_sizes(settings)
-    set_seed(seed)
-    pretrained, folder = None, None
-    if arm.pretrain is not None:
-        folder = Path(settings.grid) / "work" / f"pretrained-{name}-{settings.budget:g}T-{settings.pairs}-seed{seed}"
-        pretrained = type(arm.pretrain(sizes)).from_pretrained(folder)
-    retriever, extractor = arm.retrieve(sizes, pretrained).eval(), arm.extractor(sizes)
-    scores = {}
-    for task_name, task in tasks.items():
-        scores[f"{task_name}_probe"] = probe(embed(retriever, task, extractor), task)
-        if name in settings.finetuned:
-            run = replace(FINETUNING, seed=seed, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
-            scores[f"{task_name}_finetuned"] = finetune(sizes.cmmixer(drop_path_rate=0.1), folder, task, run)
-    return scores
+    started, arm = time.perf_counter(), ENCODERS[cell.arm]
+    run = CellRun(cell, arm, settings.pretraining, sizes, {})
+    tasks, extractor = read_tasks(settings, run), run.extractor
+    pretrained, spent = run.pretrain(arm.pretrain) if arm.pretrain is not None else (None, 0.0)
+    accuracy = {}
+    if cell.arm == FLOOR:
+        accuracy = {f"{name}_probe": probe(statistics(task, extractor), task) for name, task in tasks.items()}
+    else:
+        set_seed(cell.seed)
+        retriever = arm.retrieve(sizes, pretrained).eval()
+        training = replace(FINETUNING, seed=cell.seed, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
+        for name, task in tasks.items():
+            accuracy[f"{name}_probe"] = probe(embed(retriever, task, extractor), task)
+            accuracy[f"{name}_finetuned"] = finetune(retriever, task, extractor, training)
+    return asdict(cell) | {
+        "about": ABOUT[cell.arm],
+        "tflop": {"pretraining": spent},
+        "accuracy": accuracy,
+        "settings": asdict(settings) | {"sizes": asdict(sizes)},
+        "seconds": round(time.perf_counter() - started, 1),
+        "made_by": made_by(),
+    }
 
 
-def run(settings: TransferSettings) -> dict[str, Any]:
-    """The columns of every arm, a list of a number a seed each."""
-    found: dict[str, dict[str, list[float]]] = {}
-    for seed in settings.seeds:
-        tasks = read_tasks(settings, seed)
-        extractor = grid_sizes(settings).extractor()
-        floor = {f"{name}_probe": probe(statistics(task, extractor), task) for name, task in tasks.items()}
-        rows = {FLOOR: floor} | {name: score_arm(name, seed, tasks, settings) for name in settings.arms}
-        for name, scores in rows.items():
-            for column, score in scores.items():
-                found.setdefault(name, {}).setdefault(column, []).append(score)
-    return {"settings": vars(settings), "accuracy": found}
+def run(settings: TransferSettings, sizes: Sizes | None = None) -> list[Result]:
+    """Score the arms that have no result yet; returns all results that there are."""
+    folder, sizes = Path(settings.results), sizes or Sizes()
+    folder.mkdir(parents=True, exist_ok=True)
+    part, parts = map(int, settings.shard.split("/"))
+    for cell in itertools.islice(cells(settings.pretraining, ENCODERS), part, None, parts):
+        path = folder / f"{cell.name}.json"
+        if path.exists():
+            wanted = asdict(settings) | {"sizes": asdict(sizes)}
+            check_settings(path, wanted, ("pool", "difficulty", "epochs", "sizes"))
+        else:
+            result = score(cell, settings, sizes)
+            with atomic_file(path) as partial:
+                partial.write_text(json.dumps(result, indent=1))
+            print(f"{cell.name}: {result['accuracy']}", flush=True)
+    return read_results(folder)
 
 
-def table(results: dict[str, Any]) -> str:
-    """One row an encoder, in Markdown."""
-    lines = [f"| encoder | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (1 + len(COLUMNS))]
-    for name, scores in results["accuracy"].items():
-        about = "floor: statistics of log-mels, of colours" if name == FLOOR else ARMS[name].about
-        cells = [show(scores[column]) if column in scores else "–" for column in COLUMNS]
-        lines.append(f"| {about} | {' | '.join(cells)} |")
+def table(results: list[Result]) -> str:
+    """One row an encoder and budget, in Markdown."""
+    lines = [f"| encoder | TFLOP in pre-training | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (2 + len(COLUMNS))]
+    for name, budget in itertools.product(ABOUT, sorted({result["budget"] for result in results})):
+        if own := [result for result in results if (result["arm"], result["budget"]) == (name, budget)]:
+            spent = f"{np.mean([result['tflop']['pretraining'] for result in own]):.1f}"
+            scores = [[r["accuracy"][column] for r in own if column in r["accuracy"]] for column in COLUMNS]
+            cells = [show(values) if values else "–" for values in scores]
+            lines.append(f"| {ABOUT[name]} | {spent} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def gains(results: list[Result], better: tuple[str, float], other: tuple[str, float], column: str) -> list[float]:
+    """Accuracy of one arm at a budget minus that of another, for every seed that both have."""
+    scores = {((r["arm"], r["budget"]), r["seed"]): r["accuracy"].get(column) for r in results}
+    seeds = sorted({seed for arm, seed in scores if arm == better} & {seed for arm, seed in scores if arm == other})
+    return [scores[better, seed] - scores[other, seed] for seed in seeds]
+
+
+def claim_table(results: list[Result]) -> str:
+    """Each claim as a paired difference in every column, and whether its interval leaves zero."""
+    lines = [f"| claim, paired by seed | {' | '.join(COLUMNS.values())} |", "|" + "---|" * (1 + len(COLUMNS))]
+    for claim, better, other in CLAIMS:
+        columns = [gains(results, better, other, column) for column in COLUMNS]
+        if all(columns):
+            lines.append(f"| {claim} | {' | '.join(f'{show(gain)}: {verdict(gain)}' for gain in columns)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Score, print, and keep."""
+    """Score what is missing, or show what is there."""
     settings = read_settings(TransferSettings)
-    results = run(settings)
-    print(table(results))
-    Path(settings.output).write_text(json.dumps(results, indent=1) + "\n")
+    results = read_results(settings.table) if settings.table else run(settings)
+    print(f"{table(results)}\n\n{claim_table(results)}")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,12 @@ def cards() -> dict[str, str]:
     released = {folder.name: folder for folder in CHECKPOINTS.iterdir()}
     released |= {f"{name}-pretraining": folder / "pretraining" for name, folder in released.items()}
     made = {name: render(name, source) for name, source in sources().items()}
-    return made | {name: str(model_card(folder)) for name, folder in released.items()}
+    return made | {name: _seen_from_here(str(model_card(folder)), folder) for name, folder in released.items()}
+
+
+def _seen_from_here(card: str, folder: Path) -> str:
+    """A card of another folder, whose pictures lie there."""
+    return card.replace("](pictures/", f"](../{folder.relative_to(HERE.parent).as_posix()}/pictures/")
 
 
 if __name__ == "__main__":

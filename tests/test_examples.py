@@ -1,6 +1,7 @@
 """Every example, through its own command line, on a handful of clips."""
 
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -100,6 +101,11 @@ def test_the_checkpoint_is_made_again(tmp_path):
     assert CMMixerForPreTraining.from_pretrained(tmp_path / "model" / "pretraining").dtype == torch.float16
     assert "8 clips made from another seed" in (tmp_path / "model" / "README.md").read_text()
     assert not list((tmp_path / "model").rglob("training.pt"))
+    card = (tmp_path / "model" / "pretraining" / "README.md").read_text()
+    (picture,) = re.findall(r"\]\((pictures/.*png)\)", card)
+    assert (tmp_path / "model" / "pretraining" / picture).stat().st_size > 1000
+    rates = [json.loads(path.read_text())["token_drop_rate"] for path in (tmp_path / "model").rglob("config.json")]
+    assert sorted(rates) == [0.0, 0.75]
 
 
 @pytest.mark.parametrize("average_views", [False, True])

@@ -27,7 +27,7 @@ TINY = Sizes(hidden_size=32, num_layers=2, num_frames=2)
 
 
 def settings(folder: Path, **changed) -> ExperimentSettings:
-    few = {"output": str(folder), "budgets": [0.004], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4}
+    few = {"output": str(folder), "budgets": [0.001], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4}
     return ExperimentSettings(**(few | changed))
 
 
@@ -62,12 +62,12 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path):
     chosen = settings(tmp_path, arms=["random", "scratch"])
     run_experiment(chosen, TINY)
     first = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.json")}
-    gone = tmp_path / "random-0.004T-8-seed0.json"
+    gone = tmp_path / "random-0.001T-8-seed0.json"
     before = json.loads(gone.read_text())
     gone.unlink()
     (again,) = [result for result in run_experiment(chosen, TINY) if result["arm"] == "random"]
     assert again["scores"] == before["scores"]
-    other = "scratch-0.004T-8-seed0.json"
+    other = "scratch-0.001T-8-seed0.json"
     assert (tmp_path / other).stat().st_mtime_ns == first[other]
 
 
@@ -85,6 +85,13 @@ def test_a_result_of_other_settings_is_not_taken_for_one_of_these(tmp_path):
         run_experiment(settings(tmp_path, arms=["random"], difficulty=0.5), TINY)
 
 
+def test_clips_of_another_world_are_not_taken(tmp_path):
+    for difficulty, arm in ((0.0, "random"), (1.0, "scratch")):
+        run_experiment(settings(tmp_path, arms=[arm], difficulty=difficulty), TINY)
+    easy, hard = (load_from_disk(str(path)) for path in tmp_path.glob("work/*/world-0-8"))
+    assert easy[0]["frames"] != hard[0]["frames"]
+
+
 def test_recordings_sound_in_both_worlds_from_other_folds(tmp_path):
     folder = tmp_path / "esc10"
     (folder / "audio").mkdir(parents=True)
@@ -95,7 +102,8 @@ def test_recordings_sound_in_both_worlds_from_other_folds(tmp_path):
     (folder / "manifest.csv").write_text("\n".join(lines))
     run_experiment(settings(tmp_path, arms=["random"], esc10=str(folder), difficulty=0.0), TINY)
     training, held_out = (
-        load_from_disk(str(tmp_path / "work" / f"world-{seed}-{count}")) for seed, count in ((0, 8), (HELD_OUT_SEED, 6))
+        load_from_disk(str(next(tmp_path.glob(f"work/*/world-{seed}-{count}"))))
+        for seed, count in ((0, 8), (HELD_OUT_SEED, 6))
     )
     assert 150 < loudest_frequency(training) < 600 < loudest_frequency(held_out)
 

@@ -28,6 +28,7 @@ SMALL = {
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/compare.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms random scratch",
     "benchmarks/recipe.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms contrastive sigmoid",
+    "benchmarks/transfer.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --epochs 1 --arms floor random",
     "benchmarks/data.py": "--clips short --rounds 1",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
     "benchmarks/flexible_queries.py": "--clips 24 --results flexible_queries.json",
@@ -40,7 +41,6 @@ NOT_RUN = {
     "make": "targets make environments and run for minutes; tests/test_readme.py and test_release.py hold their names",
     "pip install": "needs a package index",
     "cmmixer demo --token_drop_rate": "the demo at full size; tests/test_demo.py runs it on a handful of clips",
-    "python benchmarks/transfer.py": "needs the runs of a whole comparison; tests/test_transfer.py makes a small one",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.

@@ -46,8 +46,15 @@ def test_every_card_has_a_source():
 
 def test_a_released_checkpoint_lies_with_its_card():
     for folder in RENDER["CHECKPOINTS"].iterdir():
-        for card, name in ((folder, folder.name), (folder / "pretraining", f"{folder.name}-pretraining")):
-            assert (card / "README.md").read_text() == RENDERED[name]
+        for card in (folder, folder / "pretraining"):
+            assert (card / "README.md").read_text() == str(model_card(card))
+
+
+def test_pictures_of_cards_lie_where_the_cards_say():
+    cards = [*CARDS.glob("*.md"), *RENDER["CHECKPOINTS"].rglob("README.md")]
+    pictures = [card.parent / link for card in cards for link in re.findall(r"!\[.*?\]\((.*?)\)", card.read_text())]
+    assert len(pictures) == 2
+    assert all(picture.exists() for picture in pictures)
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -2,19 +2,24 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.nn.functional import logsigmoid, normalize
 
+from cmmixer_hf import CMMixerConfig
 from cmmixer_hf.arms import ARMS, Sizes
 from cmmixer_hf.experiment import ExperimentSettings, run_experiment
 from cmmixer_hf.losses import info_nce
+from cmmixer_hf.settings import TrainingSettings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import recipe
 
+PRESET = Path(__file__).parents[1] / "examples" / "configs" / "retrieval_fast.yaml"
 TINY = Sizes(hidden_size=32, num_layers=2, num_frames=2)
 
 
@@ -26,7 +31,7 @@ def stacks() -> dict[str, torch.Tensor]:
 
 def test_every_candidate_runs_and_has_a_row(tmp_path):
     names = [recipe.FINETUNING, recipe.PRETRAINING, *recipe.CANDIDATES]
-    grid = {"budgets": [0.004], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4, "difficulty": 0.0}
+    grid = {"budgets": [0.001], "pairs": [8], "seeds": [0], "pool": 6, "batch_size": 4, "difficulty": 0.0}
     settings = ExperimentSettings(output=str(tmp_path), arms=names, **grid)
     results = run_experiment(settings, TINY, ARMS | recipe.CANDIDATES)
     table = recipe.table(results)
@@ -35,6 +40,17 @@ def test_every_candidate_runs_and_has_a_row(tmp_path):
     batches = {result["arm"]: result["settings"]["batch_size"] for result in results}
     assert batches["contrastive"] == 4
     assert batches["batch-128"] == 128
+
+
+def test_the_preset_is_the_candidate_that_won():
+    arm = recipe.CANDIDATES["together"]
+    settings, config = replace(ExperimentSettings(), **arm.changes), arm.retrieve(TINY, None).config
+    preset = yaml.safe_load(PRESET.read_text())
+    assert TrainingSettings().batch_size == settings.batch_size
+    assert preset["learning_rate"] == settings.finetuning_rate == 20 * preset["min_learning_rate"]
+    usual = TINY.cmmixer(temperature=CMMixerConfig().temperature).to_dict()
+    changed = {name: value for name, value in config.to_dict().items() if value != usual.get(name)}
+    assert json.loads(preset["model_config"]) == changed
 
 
 def test_differences_are_paired_by_seed_and_by_baseline():

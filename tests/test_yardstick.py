@@ -266,6 +266,15 @@ def test_a_library_resumes_and_begins_like_a_shorter_one(library, tmp_path):
     assert sorted(tmp_path.iterdir()) == again
 
 
+def test_files_of_a_difficult_world_show_its_scenes(tmp_path):
+    (path,) = write_library(tmp_path, 1, seed=5, difficulty=1.0, progress=False)
+    frames = read_clip(path)[0].astype(int)
+    hard, easy = (make_scene(np.random.SeedSequence(5, spawn_key=(0,)), difficulty=value) for value in (1.0, 0.0))
+    assert (len(hard.parts), len(easy.parts)) == (2, 1)
+    far = [np.abs(frames - render_frames(scene, fps=FPS)).mean() for scene in (hard, easy)]
+    assert far[0] < 5 < far[1]
+
+
 def test_a_failure_stops_the_whole_library(tmp_path, monkeypatch):
     calls = []
 

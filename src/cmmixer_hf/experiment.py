@@ -10,8 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,9 @@ class ExperimentSettings:
 
 
 # What a result depends on beside its cell.
-CONDITIONS = ("pool", "difficulty", "esc10", "batch_size", "max_epochs", "pretraining_rate", "finetuning_rate")
+CLIPS = ("difficulty", "esc10")
+PRETRAINING = ("batch_size", "max_epochs", "pretraining_rate")
+CONDITIONS = (*CLIPS, *PRETRAINING, "pool", "finetuning_rate", "sizes")
 
 
 @dataclass(frozen=True)
@@ -94,30 +97,28 @@ def run_experiment(
         sizes: what all arms have in common.
         arms: by name; those of the paper and its peers by default.
     """
-    output = Path(settings.output)
+    output, sizes = Path(settings.output), sizes or Sizes()
     output.mkdir(parents=True, exist_ok=True)
     part, parts = map(int, settings.shard.split("/"))
     memory: Memory = {}
     for cell in itertools.islice(cells(settings, arms), part, None, parts):
         path = output / f"{cell.name}.json"
         if path.exists():
-            _check_settings(path, replace(settings, **arms[cell.arm].changes))
+            check_settings(path, asdict(replace(settings, **arms[cell.arm].changes)) | {"sizes": asdict(sizes)})
         else:
-            result = run_cell(cell, arms[cell.arm], settings, sizes or Sizes(), memory)
+            result = run_cell(cell, arms[cell.arm], settings, sizes, memory)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
             print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
     return read_results(output)
 
 
-def _check_settings(path: Path, settings: ExperimentSettings) -> None:
-    """Refuse to take a result for one of these settings that it does not have."""
+def check_settings(path: Path, settings: Mapping[str, Any], names: Sequence[str] = CONDITIONS) -> None:
+    """Refuse, by ValueError, to take a result for one of these settings that it does not have."""
     stored = json.loads(path.read_text())["settings"]
-    for name in CONDITIONS:
-        if stored.get(name, getattr(settings, name)) != getattr(settings, name):
-            raise ValueError(
-                f"{path} was made with {name}={stored[name]}, not {getattr(settings, name)}: choose another output"
-            )
+    for name in names:
+        if stored.get(name, settings[name]) != settings[name]:
+            raise ValueError(f"{path} was made with {name}={stored[name]}, not {settings[name]}: choose another output")
 
 
 def cells(settings: ExperimentSettings, arms: Mapping[str, Arm] = ARMS) -> Iterator[Cell]:
@@ -137,7 +138,7 @@ def read_results(folder: str | Path) -> list[dict[str, Any]]:
 def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory) -> dict[str, Any]:
     """Train one arm within its budget and score it on clips it never saw."""
     started = time.perf_counter()
-    run = _CellRun(cell, arm, settings, sizes, memory)
+    run = CellRun(cell, arm, settings, sizes, memory)
     retriever, spent = run.train()
     return asdict(cell) | {
         "about": run.arm.about,
@@ -146,7 +147,7 @@ def run_cell(cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, m
         **run.score(retriever),
         "settings": asdict(run.settings) | {"sizes": asdict(sizes)},
         "seconds": round(time.perf_counter() - started, 1),
-        "made_by": _made_by(),
+        "made_by": made_by(),
     }
 
 
@@ -162,16 +163,28 @@ def count_flops(model: PreTrainedModel, clips: Dataset, extractor: CMMixerFeatur
     return counter.get_total_flops() / 2
 
 
-class _CellRun:
-    """The clips of a cell, and the steps from an arm to its scores."""
+class CellRun:
+    """The clips of a cell, and the steps from an arm to its scores.
+
+    Args:
+        cell, arm: what to run.
+        settings: of the grid; the arm may change some.
+        sizes: of stacks and encoder.
+        memory: spectrograms that cells of one process share.
+    """
 
     def __init__(self, cell: Cell, arm: Arm, settings: ExperimentSettings, sizes: Sizes, memory: Memory):
         set_seed(cell.seed)
         self.cell, self.arm, self.settings, self.sizes = cell, arm, replace(settings, **arm.changes), sizes
-        self.work = Path(settings.output) / "work"
+        self.work = Path(settings.output) / "work" / _digest(self.chosen(CLIPS), asdict(sizes))
+        self.work.mkdir(parents=True, exist_ok=True)
         self.clips = self.make_clips(self.world(cell.seed), cell.pairs)
         self.extractor = self.arm.extractor(sizes)
         self.spectrograms = memory.setdefault((type(self.extractor), cell.seed), {})
+
+    def chosen(self, names: Iterable[str]) -> dict[str, Any]:
+        """The values of some settings."""
+        return {name: getattr(self.settings, name) for name in names}
 
     def world(self, seed: int) -> World:
         """The world of a seed; with recordings, the held-out worlds have others than those to train on."""
@@ -200,6 +213,7 @@ class _CellRun:
         spent, pretrained = {"pretraining": 0.0, "finetuning": 0.0}, None
         if self.arm.pretrain is not None:
             pretrained, spent["pretraining"] = self.pretrain(self.arm.pretrain)
+        set_seed(self.cell.seed)  # the same whether this cell pre-trained or found its pre-trained model
         retriever: Any = self.arm.retrieve(self.sizes, pretrained)
         if self.arm.finetune:
             budget, rate = (1 - self.arm.share) * self.cell.budget, self.settings.finetuning_rate
@@ -209,7 +223,7 @@ class _CellRun:
     def pretrain(self, make: Callable[[Sizes], PreTrainedModel]) -> tuple[PreTrainedModel, float]:
         """The pre-trained model and the TFLOP it took; arms that share one pre-train it once."""
         source = Cell(self.arm.pretrained_as or self.cell.arm, self.cell.budget, self.cell.pairs, self.cell.seed)
-        folder = self.work / f"pretrained-{source.name}"
+        folder = self.work / f"pretrained-{source.name}-{_digest(self.chosen(PRETRAINING))}"
         model = make(self.sizes)
         if not folder.exists():
             budget = self.arm.share * self.cell.budget
@@ -258,16 +272,23 @@ def _embed_pictures(retriever: Any, rows: Dataset, extractor: CMMixerFeatureExtr
     embeds = []
     for start in range(0, len(rows), 64):
         frames = [unpack_frames(row) for row in rows.select(range(start, min(start + 64, len(rows))))]
-        stacks = extractor(videos=frames)["pixel_values"]
-        embeds.append(retriever.get_video_features(stacks).segment_embeds)
+        stacks = extractor(videos=frames)["pixel_values"].to(retriever.device)
+        embeds.append(retriever.get_video_features(stacks).segment_embeds.cpu())
     return torch.cat(embeds)
 
 
-def _made_by() -> dict[str, str]:
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+def made_by() -> dict[str, str]:
+    """Command, commit and versions of this process, for the record of a result."""
+    describe = ["git", "describe", "--always", "--dirty"]
+    commit = subprocess.run(describe, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     return {
         "command": " ".join(["python", *sys.argv]),
         "commit": commit.stdout.strip() or "unknown",
         "torch": version("torch"),
         "cmmixer_hf": version("cmmixer_hf"),
     }
+
+
+def _digest(*settings: Mapping[str, Any]) -> str:
+    """Eight letters that differ where settings do."""
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -144,6 +144,7 @@ def model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
         settings=_settings_table(settings),
         results=results_table(scores) if scores else "",
         protocol=_protocol(evaluation, facts),
+        picture=max((path.name for path in folder.glob("pictures/*.png")), default=None),
         apache=facts.license == APACHE,
     )
 

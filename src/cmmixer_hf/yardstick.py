@@ -39,14 +39,16 @@ def write_library(
     count: int,
     *,
     seed: int,
+    difficulty: float = 0.0,
     prefix: str = "clip",
     num_workers: int = 2,
     progress: bool = True,
 ) -> list[Path]:
     """Write `count` clips of 12 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
 
-    Clip i depends on (seed, i) alone, so a longer library begins with the shorter one. Files that are there already are
-    kept, for a file appears under its name only when it is whole. Raises OSError when one cannot be written.
+    Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
+    Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
+    a folder or a `prefix` of its own. Raises OSError when one cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +56,7 @@ def write_library(
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     quiet = not progress or not missing
     with ThreadPoolExecutor(num_workers) as pool:  # threads suffice: numpy and the encoders let go of the lock
-        done = pool.map(lambda index: _write_one(paths[index], seed, index), missing)
+        done = pool.map(lambda index: _write_one(paths[index], seed, index, difficulty), missing)
         try:
             for _ in tqdm(done, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
                 pass
@@ -64,8 +66,8 @@ def write_library(
     return paths
 
 
-def _write_one(path: Path, seed: int, index: int) -> None:
-    scene = make_scene(np.random.SeedSequence(seed, spawn_key=(index,)))
+def _write_one(path: Path, seed: int, index: int, difficulty: float) -> None:
+    scene = make_scene(np.random.SeedSequence(seed, spawn_key=(index,)), difficulty=difficulty)
     frames, waveform = render_frames(scene, fps=FPS), render_sound(scene, sampling_rate=SAMPLING_RATE)
     write_clip(path, frames, waveform, fps=FPS, sampling_rate=SAMPLING_RATE)
 

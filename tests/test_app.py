@@ -171,6 +171,7 @@ def test_a_person_plays_what_was_found(browser, page, clip, tab, name):
     view.click(f"#{name}-find")
     if name == "music":
         player = view.locator("#music-player0")
+        player.get_by_text("0:12").wait_for()  # the track is there
         player.get_by_role("button", name="Play", exact=True).click()
         player.get_by_text(re.compile(r"^0:(0[1-9]|1[01])$")).wait_for()  # of 12 s; one second alone may be missed
     else:

@@ -18,22 +18,27 @@ from cmmixer_hf.prepared_clips import PreparedClips
 from cmmixer_hf.results import Score
 
 
-def statistics(clips: PreparedClips) -> np.ndarray:
-    """(clips, 2 · 128): mean and standard deviation over time of every band."""
-    extractor = CMMixerFeatureExtractor()
+def band_statistics(clips: PreparedClips, extractor: CMMixerFeatureExtractor) -> np.ndarray:
+    """(clips, 2 · 128): mean and standard deviation over time of every log-mel band."""
     mels = [extractor.log_mel(unpack_waveforms(row).float().flatten() / 32768) for row in clips]
     return torch.stack([torch.cat([mel.mean(-1), mel.std(-1)]) for mel in mels]).numpy()
+
+
+def linear_accuracy(features: np.ndarray, labels: np.ndarray, others: list[int], held_out: list[int]) -> float:
+    """Percent of the held-out clips that logistic regression on the others gets right."""
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    model.fit(features[others], labels[others])
+    return 100 * model.score(features[held_out], labels[held_out])
 
 
 def main(folder: str) -> None:
     """Print accuracy over the folds."""
     clips = load_prepared(folder)
-    features, labels = statistics(clips), np.array([names[0] for names in clips["labels"]])
+    features = band_statistics(clips, CMMixerFeatureExtractor())
+    labels = np.array([names[0] for names in clips["labels"]])
 
     def train_fold(fold: int, others: list[int], held_out: list[int]) -> list[Score]:
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        model.fit(features[others], labels[others])
-        return [Score("accuracy", 100 * model.score(features[held_out], labels[held_out]))]
+        return [Score("accuracy", linear_accuracy(features, labels, others, held_out))]
 
     (score,) = cross_validate(clips["fold"], train_fold)
     folds = ", ".join(f"{value:.1f}" for value in score.folds or ())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from render import both_ways, differences, show, verdict
+from render import by_seed, differences, paired, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
@@ -194,11 +194,11 @@ def table(results: list[dict[str, Any]]) -> str:
     """One row a change, in Markdown: its score and what it gains over its baseline, paired by seed."""
     lines = ["| change | seeds | R@10 | difference, paired by seed | it helps |", "|---|---|---|---|---|"]
     for base, changes in CHANGES.items():
-        if own := _scores(results, base):
+        if own := by_seed(results, base):
             lines.append(f"| **{ARMS[base].about}** | {len(own)} | {show([*own.values()])} | | |")
             for name in changes:
                 if gains := differences(results, name, base):
-                    scores = _scores(results, name).values()
+                    scores = by_seed(results, name).values()
                     row = (changes[name].about, str(len(scores)), show([*scores]), show(gains), verdict(gains))
                     lines.append(f"| {' | '.join(row)} |")
     return "\n".join(lines)
@@ -213,20 +213,15 @@ def pretraining_table(results: list[dict[str, Any]]) -> str:
     ]
     for budget in sorted({result["budget"] for result in results}):
         short, after, long = (
-            _scores([result for result in results if result["budget"] == tflop], arm)
+            by_seed([result for result in results if result["budget"] == tflop], arm)
             for arm, tflop in (("together", budget / 2), ("pretrained-together", budget), ("together", budget))
         )
         if short and after and long:
-            gains = [[after[seed] - other[seed] for seed in after if seed in other] for other in (short, long)]
+            gains = [paired(after, other) for other in (short, long)]
             means = [show([*scores.values()]) for scores in (short, after, long)]
             told = [f"{show(gain)}: {verdict(gain)}" for gain in gains]
             lines.append(f"| {budget:g} | {' | '.join(means + told)} |")
     return "\n".join(lines)
-
-
-def _scores(results: list[dict[str, Any]], arm: str) -> dict[int, float]:
-    """R@10 of an arm by seed."""
-    return {result["seed"]: both_ways(result, "R@10") for result in results if result["arm"] == arm}
 
 
 def main() -> None:

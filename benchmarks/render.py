@@ -7,7 +7,7 @@ paired by seed.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +112,21 @@ def grid_table(results: list[Result]) -> str:
 
 def differences(results: list[Result], better: str, other: str) -> list[float]:
     """R@10 of one arm minus the other's, for every seed that both have."""
-    scores = {(result["arm"], result["seed"]): both_ways(result, "R@10") for result in results}
-    seeds = sorted({seed for arm, seed in scores if arm == better} & {seed for arm, seed in scores if arm == other})
-    return [scores[better, seed] - scores[other, seed] for seed in seeds]
+    return paired(by_seed(results, better), by_seed(results, other))
+
+
+def by_seed(results: list[Result], arm: str) -> dict[int, float]:
+    """R@10 of an arm."""
+    return {result["seed"]: both_ways(result, "R@10") for result in results if result["arm"] == arm}
+
+
+def paired(better: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
+    """Differences of scores by seed, for every seed that both have.
+
+    >>> paired({0: 3.0, 1: 5.0, 2: 7.0}, {2: 6.0, 1: 1.0})
+    [4.0, 1.0]
+    """
+    return [better[seed] - other[seed] for seed in sorted(better.keys() & other.keys())]
 
 
 def verdict(values: Sequence[float]) -> str:

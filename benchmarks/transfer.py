@@ -14,7 +14,6 @@ own, so that a stopped run goes on; intervals are Student's over the seeds.
 
 import copy
 import itertools
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -25,28 +24,25 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import Dataset
-from render import Result, show, verdict
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from esc10_floor import band_statistics, linear_accuracy
+from render import Result, paired, show, verdict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.arms import ARMS, Sizes
-from cmmixer_hf.atomic import atomic_file
-from cmmixer_hf.classification import predict_clips, score_classification
-from cmmixer_hf.data import StackMaker, collate_clips, load_prepared, unpack_waveforms
+from cmmixer_hf.classification import predict_clips, score_classification, split_folds
+from cmmixer_hf.data import StackMaker, collate_clips, load_prepared
 from cmmixer_hf.experiment import (
     HELD_OUT_SEED,
     Cell,
     CellRun,
     ExperimentSettings,
     cells,
-    check_settings,
     made_by,
     read_results,
+    run_missing,
 )
 from cmmixer_hf.feature_statistics import colour_statistics
 from cmmixer_hf.labels import find_labels
@@ -162,15 +158,10 @@ class PictureClassifier(SoundClassifier):
 def read_tasks(settings: TransferSettings, cell: CellRun) -> dict[str, Task]:
     """ESC-10 in its folds; the yardstick's world of a seed, with the pool that no arm has seen held out."""
     sounds = load_prepared(settings.clips)
-    fold_of = np.array(sounds["fold"])
-    folds = [
-        (fold, np.flatnonzero(fold_of != fold).tolist(), np.flatnonzero(fold_of == fold).tolist())
-        for fold in sorted(set(fold_of.tolist()))
-    ]
     seen, unseen = cell.clips, cell.make_clips(cell.world(HELD_OUT_SEED + cell.cell.seed), settings.pool)
     places = list(range(len(seen) + len(unseen)))
     return {
-        "esc10": Task(sounds, "audio", folds),
+        "esc10": Task(sounds, "audio", split_folds(sounds["fold"])),
         "yardstick": Task(
             Dataset.from_list([*seen, *unseen]), "video", [(0, places[: len(seen)], places[len(seen) :])]
         ),
@@ -197,17 +188,14 @@ def statistics(task: Task, extractor: CMMixerFeatureExtractor) -> np.ndarray:
     """Features of the floor, (clips, …)."""
     if task.modality == "video":
         return torch.cat([colour_statistics(stack, 4).mean(1) for stack in batches(task, extractor)]).numpy()
-    mels = [extractor.log_mel(unpack_waveforms(row).float().flatten() / 32768) for row in task.clips]
-    return torch.stack([torch.cat([mel.mean(-1), mel.std(-1)]) for mel in mels]).numpy()
+    return band_statistics(task.clips, extractor)
 
 
 def probe(features: np.ndarray, task: Task) -> float:
     """Accuracy in percent of logistic regression, mean over the splits."""
     accuracies = []
     for _, others, held_out in task.splits:
-        model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
-        model.fit(features[others], task.labels[others])
-        accuracies.append(100 * model.score(features[held_out], task.labels[held_out]))
+        accuracies.append(linear_accuracy(features, task.labels, others, held_out))
     return float(np.mean(accuracies))
 
 
@@ -232,17 +220,17 @@ def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
     started, arm = time.perf_counter(), ENCODERS[cell.arm]
     run = CellRun(cell, arm, settings.pretraining, sizes, {})
     tasks, extractor = read_tasks(settings, run), run.extractor
-    pretrained, spent = run.pretrain(arm.pretrain) if arm.pretrain is not None else (None, 0.0)
+    retriever, spent = run.start()
     accuracy = {}
     if cell.arm == FLOOR:
         accuracy = {f"{name}_probe": probe(statistics(task, extractor), task) for name, task in tasks.items()}
     else:
-        set_seed(cell.seed)
-        retriever = arm.retrieve(sizes, pretrained).eval()
+        retriever.eval()
         training = replace(FINETUNING, seed=cell.seed, epochs=settings.epochs, warmup_epochs=settings.epochs / 10)
         for name, task in tasks.items():
             accuracy[f"{name}_probe"] = probe(embed(retriever, task, extractor), task)
             accuracy[f"{name}_finetuned"] = finetune(retriever, task, extractor, training)
+    print(f"{cell.name}: {accuracy}", flush=True)
     return asdict(cell) | {
         "about": ABOUT[cell.arm],
         "tflop": {"pretraining": spent},
@@ -255,20 +243,11 @@ def score(cell: Cell, settings: TransferSettings, sizes: Sizes) -> Result:
 
 def run(settings: TransferSettings, sizes: Sizes | None = None) -> list[Result]:
     """Score the arms that have no result yet; returns all results that there are."""
-    folder, sizes = Path(settings.results), sizes or Sizes()
-    folder.mkdir(parents=True, exist_ok=True)
-    part, parts = map(int, settings.shard.split("/"))
-    for cell in itertools.islice(cells(settings.pretraining, ENCODERS), part, None, parts):
-        path = folder / f"{cell.name}.json"
-        if path.exists():
-            wanted = asdict(settings) | {"sizes": asdict(sizes)}
-            check_settings(path, wanted, ("pool", "difficulty", "epochs", "sizes"))
-        else:
-            result = score(cell, settings, sizes)
-            with atomic_file(path) as partial:
-                partial.write_text(json.dumps(result, indent=1))
-            print(f"{cell.name}: {result['accuracy']}", flush=True)
-    return read_results(folder)
+    sizes, grid = sizes or Sizes(), cells(settings.pretraining, ENCODERS)
+    conditions = {name: getattr(settings, name) for name in ("pool", "difficulty", "epochs")} | {"sizes": asdict(sizes)}
+    return run_missing(
+        grid, settings.shard, Path(settings.results), lambda _: conditions, lambda cell: score(cell, settings, sizes)
+    )
 
 
 def table(results: list[Result]) -> str:
@@ -285,9 +264,12 @@ def table(results: list[Result]) -> str:
 
 def gains(results: list[Result], better: tuple[str, float], other: tuple[str, float], column: str) -> list[float]:
     """Accuracy of one arm at a budget minus that of another, for every seed that both have."""
-    scores = {((r["arm"], r["budget"]), r["seed"]): r["accuracy"].get(column) for r in results}
-    seeds = sorted({seed for arm, seed in scores if arm == better} & {seed for arm, seed in scores if arm == other})
-    return [scores[better, seed] - scores[other, seed] for seed in seeds]
+    return paired(
+        *(
+            {r["seed"]: r["accuracy"][column] for r in results if (r["arm"], r["budget"]) == chosen}
+            for chosen in (better, other)
+        )
+    )
 
 
 def claim_table(results: list[Result]) -> str:

@@ -162,18 +162,27 @@ def cross_validate(
     >>> score.value, score.folds
     (30.0, (30.0, 30.0))
     """
+    found = [train_fold(*split) for split in split_folds(folds)]
+    return [_over_folds(scores) for scores in zip(*found, strict=True)]
+
+
+def split_folds(folds: Sequence[int | None]) -> list[tuple[int, list[int], list[int]]]:
+    """Each fold's number, the places of the clips outside it, and those in it; errors as in [`cross_validate`].
+
+    >>> split_folds([1, 2, 2])
+    [(1, [1, 2], [0]), (2, [0], [1, 2])]
+    """
     numbers = sorted({fold for fold in folds if fold is not None})
     if len(numbers) < 2 or None in folds:
         raise SourceError(
             f"cross-validation needs a fold for every clip and two folds at least, got {numbers} and "
             f"{sum(fold is None for fold in folds)} clips without one: give all a fold when preparing them"
         )
-    found = []
-    for number in numbers:
-        held_out = [place for place, fold in enumerate(folds) if fold == number]
-        others = [place for place, fold in enumerate(folds) if fold != number]
-        found.append(train_fold(number, others, held_out))
-    return [_over_folds(scores) for scores in zip(*found, strict=True)]
+    places = range(len(folds))
+    return [
+        (number, [place for place in places if folds[place] != number], [p for p in places if folds[p] == number])
+        for number in numbers
+    ]
 
 
 def _over_folds(scores: Sequence[Score]) -> Score:

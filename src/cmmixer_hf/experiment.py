@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from importlib.metadata import version
@@ -97,28 +97,54 @@ def run_experiment(
         sizes: what all arms have in common.
         arms: by name; those of the paper and its peers by default.
     """
-    output, sizes = Path(settings.output), sizes or Sizes()
-    output.mkdir(parents=True, exist_ok=True)
-    part, parts = map(int, settings.shard.split("/"))
-    memory: Memory = {}
-    for cell in itertools.islice(cells(settings, arms), part, None, parts):
-        path = output / f"{cell.name}.json"
+    sizes, memory = sizes or Sizes(), Memory()
+
+    def conditions(cell: Cell) -> dict[str, Any]:
+        chosen = asdict(replace(settings, **arms[cell.arm].changes)) | {"sizes": asdict(sizes)}
+        return {name: chosen[name] for name in CONDITIONS}
+
+    def score(cell: Cell) -> dict[str, Any]:
+        result = run_cell(cell, arms[cell.arm], settings, sizes, memory)
+        print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
+        return result
+
+    return run_missing(cells(settings, arms), settings.shard, Path(settings.output), conditions, score)
+
+
+def run_missing(
+    grid: Iterable[Cell],
+    shard: str,
+    folder: Path,
+    conditions: Callable[[Cell], Mapping[str, Any]],
+    score: Callable[[Cell], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Score the cells of a shard, `i/n`, that have no file yet in a folder; returns all results that are there.
+
+    Args:
+        conditions: the settings that a result of a cell depends on.
+        score: makes it; its `settings` hold these conditions.
+
+    Raises:
+        ValueError: a result that is there was made under other conditions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part, parts = map(int, shard.split("/"))
+    for cell in itertools.islice(grid, part, None, parts):
+        path = folder / f"{cell.name}.json"
         if path.exists():
-            check_settings(path, asdict(replace(settings, **arms[cell.arm].changes)) | {"sizes": asdict(sizes)})
+            _check_conditions(path, conditions(cell))
         else:
-            result = run_cell(cell, arms[cell.arm], settings, sizes, memory)
+            result = score(cell)
             with atomic_file(path) as partial:
                 partial.write_text(json.dumps(result, indent=1))
-            print(f"{cell.name}: R@10 {result['scores']['video_to_audio']['R@10']:.1f}", flush=True)
-    return read_results(output)
+    return read_results(folder)
 
 
-def check_settings(path: Path, settings: Mapping[str, Any], names: Sequence[str] = CONDITIONS) -> None:
-    """Refuse, by ValueError, to take a result for one of these settings that it does not have."""
+def _check_conditions(path: Path, conditions: Mapping[str, Any]) -> None:
     stored = json.loads(path.read_text())["settings"]
-    for name in names:
-        if stored.get(name, settings[name]) != settings[name]:
-            raise ValueError(f"{path} was made with {name}={stored[name]}, not {settings[name]}: choose another output")
+    for name, value in conditions.items():
+        if stored.get(name, value) != value:
+            raise ValueError(f"{path} was made with {name}={stored[name]}, not {value}: choose another output")
 
 
 def cells(settings: ExperimentSettings, arms: Mapping[str, Arm] = ARMS) -> Iterator[Cell]:
@@ -210,15 +236,20 @@ class CellRun:
 
     def train(self) -> tuple[Any, dict[str, float]]:
         """The arm's retriever and the TFLOP that each stage took."""
-        spent, pretrained = {"pretraining": 0.0, "finetuning": 0.0}, None
-        if self.arm.pretrain is not None:
-            pretrained, spent["pretraining"] = self.pretrain(self.arm.pretrain)
-        set_seed(self.cell.seed)  # the same whether this cell pre-trained or found its pre-trained model
-        retriever: Any = self.arm.retrieve(self.sizes, pretrained)
+        retriever, pretraining = self.start()
+        finetuning = 0.0
         if self.arm.finetune:
             budget, rate = (1 - self.arm.share) * self.cell.budget, self.settings.finetuning_rate
-            spent["finetuning"] = self.spend(budget, retriever, learning_rate=rate)
-        return retriever, spent
+            finetuning = self.spend(budget, retriever, learning_rate=rate)
+        return retriever, {"pretraining": pretraining, "finetuning": finetuning}
+
+    def start(self) -> tuple[Any, float]:
+        """The arm's retriever before fine-tuning and the TFLOP of pre-training."""
+        pretrained, spent = None, 0.0
+        if self.arm.pretrain is not None:
+            pretrained, spent = self.pretrain(self.arm.pretrain)
+        set_seed(self.cell.seed)  # the same whether this cell pre-trained or found its pre-trained model
+        return self.arm.retrieve(self.sizes, pretrained), spent
 
     def pretrain(self, make: Callable[[Sizes], PreTrainedModel]) -> tuple[PreTrainedModel, float]:
         """The pre-trained model and the TFLOP it took; arms that share one pre-train it once."""

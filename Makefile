@@ -40,8 +40,9 @@ format: $(VENV)/ready
 	$(BIN)/ruff format .
 
 # What the dependencies are used for most, in a minute or two.
-QUICK := $(addprefix tests/test_,auto_classes.py cli.py doctor.py evaluation.py feature_extraction_cmmixer.py hub.py \
-	index.py media.py model_card.py modeling_cmmixer.py prepare.py processing_cmmixer.py training.py)
+QUICK := $(addprefix tests/,test_cli.py test_doctor.py test_hub.py data/test_preparation.py evaluation/test_retrieval.py hub/test_auto_classes.py \
+	media/test_feature_extraction_cmmixer.py media/test_processing_cmmixer.py media/test_reading.py models/test_modeling_cmmixer.py \
+	search/test_index.py training/test_loop.py training/test_model_card.py)
 
 oldest:  ## a quick part of the tests on the oldest versions that setup.cfg allows
 	$(PYTHON) -m venv .venv-oldest

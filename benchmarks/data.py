@@ -24,9 +24,8 @@ from threadpoolctl import threadpool_limits
 from transformers import HfArgumentParser
 
 from cmmixer_hf import CMMixerFeatureExtractor
-from cmmixer_hf.data import StackMaker, collate_clips, load_prepared
+from cmmixer_hf.data import StackMaker, collate_clips, find_media, load_prepared, prepare
 from cmmixer_hf.media import MediaError, Sampling, probe, read_clip, segment_midpoints, write_clip
-from cmmixer_hf.prepare import find_media, prepare
 
 try:
     import cv2

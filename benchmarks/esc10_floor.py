@@ -12,10 +12,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from cmmixer_hf import CMMixerFeatureExtractor
-from cmmixer_hf.classification import cross_validate
-from cmmixer_hf.data import load_prepared, unpack_waveforms
-from cmmixer_hf.prepared_clips import PreparedClips
-from cmmixer_hf.results import Score
+from cmmixer_hf.data import PreparedClips, load_prepared, unpack_waveforms
+from cmmixer_hf.evaluation import Score, cross_validate
 
 
 def band_statistics(clips: PreparedClips, extractor: CMMixerFeatureExtractor) -> np.ndarray:

@@ -17,13 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cmmixer_hf.bulk_embedding import Cutting, embed_files
-from cmmixer_hf.embedder import Embedder
-from cmmixer_hf.index import combine_queries
-from cmmixer_hf.library import LibraryFile
-from cmmixer_hf.metrics import segment_similarity
-from cmmixer_hf.scenes import IDENTITIES, Scene
-from cmmixer_hf.yardstick import make_scene, write_library
+from cmmixer_hf.demo import IDENTITIES, Scene, make_scene, write_library
+from cmmixer_hf.models import combine_queries, segment_similarity
+from cmmixer_hf.search import Cutting, Embedder, LibraryFile, embed_files
 
 BEST, RESAMPLES = 10, 10_000
 SEED = 20_000  # of the clips; far from those that a demo is trained on

@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from arms import ARMS, Arm, pretrain, towers
+from experiment import ExperimentSettings, read_results, run_experiment
 from render import by_seed, differences, paired, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.arms import ARMS, Arm, pretrain, towers
-from cmmixer_hf.experiment import ExperimentSettings, read_results, run_experiment
-from cmmixer_hf.losses import info_nce, reconstruction_loss
-from cmmixer_hf.masking import even_noise
-from cmmixer_hf.modeling_cmmixer import stack_patches
-from cmmixer_hf.settings import read_settings
+from cmmixer_hf.models import even_noise, info_nce, reconstruction_loss, stack_patches
+from cmmixer_hf.training import read_settings
 
 FINETUNING, PRETRAINING = "contrastive", "solo-cutmix"  # baselines
 

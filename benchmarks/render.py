@@ -1,4 +1,4 @@
-"""Tables and a plot of the results of `examples/compare.py`.
+"""Tables and a plot of the results of `benchmarks/compare.py`.
 
     python benchmarks/render.py benchmarks/results/compare
 
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from arms import ARMS
+from experiment import read_results
 from scipy import stats
-
-from cmmixer_hf.arms import ARMS
-from cmmixer_hf.experiment import read_results
-from cmmixer_hf.twins import TWINS
+from twins import TWINS
 
 Result = dict[str, Any]
 # What the paper claims, and what it never compared: (name, better arm, other arm).

@@ -25,14 +25,22 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor, RetrievalIndex
-from cmmixer_hf.bulk_embedding import Cutting, embed_files
-from cmmixer_hf.demo import model_config
-from cmmixer_hf.embedder import MODALITIES, Embedder
-from cmmixer_hf.faiss_store import FaissStore
-from cmmixer_hf.index import IndexFacts, update_index
-from cmmixer_hf.library import LibraryFile
-from cmmixer_hf.rows import POOLED, SEGMENTS, make_rows, matrix, pool
-from cmmixer_hf.yardstick import write_library
+from cmmixer_hf.demo import model_config, write_library
+from cmmixer_hf.search import (
+    MODALITIES,
+    POOLED,
+    SEGMENTS,
+    Cutting,
+    Embedder,
+    FaissStore,
+    IndexFacts,
+    LibraryFile,
+    embed_files,
+    make_rows,
+    matrix,
+    pool,
+    update_index,
+)
 
 SEGMENTS_PER_CLIP, CLIPS_PER_CLUSTER, CLIPS_PER_TABLE = 8, 100, 4096
 LATENT_SIZE = 32

@@ -1,5 +1,5 @@
-"""What each pre-training of `examples/compare.py` is worth elsewhere (Tables 4 and 5): sounds of ESC-10 in five folds,
-and what sounds in the clips of the yardstick, seen from their frames.
+"""What each pre-training of `benchmarks/compare.py` is worth elsewhere (Tables 4 and 5): sounds of ESC-10 in five
+folds, and what sounds in the clips of the yardstick, seen from their frames.
 
     cmmixer prepare esc10/manifest.csv prepared/esc10-windows --need audio --num_frames 4 --window_seconds 1
     python benchmarks/transfer.py --clips prepared/esc10-windows --shard 0/2 & ... --shard 1/2     # one process a core
@@ -23,31 +23,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from arms import ARMS, Sizes
 from datasets import Dataset
 from esc10_floor import band_statistics, linear_accuracy
+from experiment import HELD_OUT_SEED, Cell, CellRun, ExperimentSettings, cells, made_by, read_results, run_missing
 from render import Result, paired, show, verdict
 from torch import Tensor, nn
 from transformers import PreTrainedModel, set_seed
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from cmmixer_hf import CMMixerFeatureExtractor
-from cmmixer_hf.arms import ARMS, Sizes
-from cmmixer_hf.classification import predict_clips, score_classification, split_folds
-from cmmixer_hf.data import StackMaker, collate_clips, load_prepared
-from cmmixer_hf.experiment import (
-    HELD_OUT_SEED,
-    Cell,
-    CellRun,
-    ExperimentSettings,
-    cells,
-    made_by,
-    read_results,
-    run_missing,
-)
-from cmmixer_hf.feature_statistics import colour_statistics
-from cmmixer_hf.labels import find_labels
-from cmmixer_hf.settings import TrainingSettings, read_settings
-from cmmixer_hf.training import train
+from cmmixer_hf.data import StackMaker, collate_clips, find_labels, load_prepared
+from cmmixer_hf.evaluation import predict_clips, score_classification, split_folds
+from cmmixer_hf.models.baselines import colour_statistics
+from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 FLOOR = "floor"
 # Random weights, and every arm that pre-trains an encoder of its own; the floor takes their clips alone.
@@ -84,7 +73,7 @@ FINETUNING = TrainingSettings(
 class TransferSettings:
     """Score encoders on tasks that they were not pre-trained for."""
 
-    output: str = field(default="runs/compare", metadata={"help": "of examples/compare.py, whose encoders are taken"})
+    output: str = field(default="runs/compare", metadata={"help": "of benchmarks/compare.py, whose encoders are taken"})
     results: str = field(default="runs/transfer", metadata={"help": "folder of the results, a file a cell"})
     table: str | None = field(default=None, metadata={"help": "run nothing; a folder whose results become a table"})
     clips: str = field(default="prepared/esc10-windows", metadata={"help": "ESC-10 as prepared above"})

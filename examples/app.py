@@ -21,13 +21,18 @@ import numpy as np
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerProcessor, MediaError, Searcher
 from cmmixer_hf.data import SourceError
-from cmmixer_hf.figures import draw_separations
-from cmmixer_hf.index import Match
-from cmmixer_hf.match_picture import draw_match
 from cmmixer_hf.media import probe
-from cmmixer_hf.search import QueryPart
-from cmmixer_hf.settings import read_settings
-from cmmixer_hf.visualization import draw_separation, enlarge, frames_to_rgb, sheet, spectrograms_to_rgb, strip
+from cmmixer_hf.pictures import (
+    draw_separation,
+    draw_separations,
+    enlarge,
+    frames_to_rgb,
+    sheet,
+    spectrograms_to_rgb,
+    strip,
+)
+from cmmixer_hf.search import Match, QueryPart, draw_match
+from cmmixer_hf.training import read_settings
 
 SHOWN = 5
 MEDIA = ["video", "audio"]

@@ -15,15 +15,11 @@ import torch
 from transformers import PreTrainedModel, set_seed
 
 from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
-from cmmixer_hf.data import load_prepared
-from cmmixer_hf.demo import IMAGE_SIZE, model_config
-from cmmixer_hf.model_card import write_model_card
-from cmmixer_hf.prepare import prepare
-from cmmixer_hf.processing_cmmixer import clip_sampling
-from cmmixer_hf.scoring import EvaluateSettings, evaluate
-from cmmixer_hf.settings import TrainingSettings, read_settings
-from cmmixer_hf.training import train
-from cmmixer_hf.yardstick import write_library
+from cmmixer_hf.data import load_prepared, prepare
+from cmmixer_hf.demo import IMAGE_SIZE, model_config, write_library
+from cmmixer_hf.evaluation import EvaluateSettings, evaluate
+from cmmixer_hf.media import clip_sampling
+from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
 NAME = "checkpoints/cmmixer-small-yardstick"
 SEEDS = 100, 101  # of the clips to train and to score on; `make demo` and the tests make others

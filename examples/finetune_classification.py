@@ -17,13 +17,9 @@ from transformers import set_seed
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerProcessor
 from cmmixer_hf import CMMixerForAudioClassification as AudioClassifier
 from cmmixer_hf import CMMixerForVideoClassification as VideoClassifier
-from cmmixer_hf.data import load_prepared
-from cmmixer_hf.labels import find_labels
-from cmmixer_hf.prepared_clips import PreparedClips
-from cmmixer_hf.results import EvaluationResult
-from cmmixer_hf.scoring import EvaluateSettings, evaluate, evaluate_folds
-from cmmixer_hf.settings import TrainingSettings, read_settings
-from cmmixer_hf.training import train
+from cmmixer_hf.data import PreparedClips, find_labels, load_prepared
+from cmmixer_hf.evaluation import EvaluateSettings, EvaluationResult, evaluate, evaluate_folds
+from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 
 @dataclass

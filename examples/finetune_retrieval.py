@@ -16,10 +16,8 @@ from transformers import AutoConfig, set_seed
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data import load_prepared
-from cmmixer_hf.evaluation import embed_clips, evaluate_retrieval
-from cmmixer_hf.scoring import EvaluateSettings, evaluate
-from cmmixer_hf.settings import TrainingSettings, read_settings
-from cmmixer_hf.training import train
+from cmmixer_hf.evaluation import EvaluateSettings, embed_clips, evaluate, evaluate_retrieval
+from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 
 @dataclass

@@ -15,8 +15,7 @@ from transformers import set_seed
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForPreTraining
 from cmmixer_hf.data import load_prepared
-from cmmixer_hf.settings import TrainingSettings, read_settings
-from cmmixer_hf.training import train
+from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 
 @dataclass

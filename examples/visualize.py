@@ -20,15 +20,25 @@ from tqdm.auto import tqdm
 from transformers import set_seed
 
 from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.bent_queries import bend_query, bending_effects, draw_bent_queries
 from cmmixer_hf.data import Clips, StackMaker, collate_clips, load_prepared
-from cmmixer_hf.embedding_map import centre_places, draw_maps, map_segments, neighbour_purity
+from cmmixer_hf.demo import World, make_row
 from cmmixer_hf.evaluation import embed_clips
-from cmmixer_hf.figures import draw_mixtures, draw_separations
-from cmmixer_hf.processing_cmmixer import clip_sampling
-from cmmixer_hf.settings import read_settings
-from cmmixer_hf.visualization import RGB, draw_separation, png_bytes
-from cmmixer_hf.yardstick import World, make_row
+from cmmixer_hf.media import clip_sampling
+from cmmixer_hf.pictures import (
+    RGB,
+    bend_query,
+    bending_effects,
+    centre_places,
+    draw_bent_queries,
+    draw_maps,
+    draw_mixtures,
+    draw_separation,
+    draw_separations,
+    map_segments,
+    neighbour_purity,
+    png_bytes,
+)
+from cmmixer_hf.training import read_settings
 
 COLOURS = 128  # of the file, which a palette makes half as large
 MADE_SEED = 20_000  # of made clips; far from those that a demo is trained on

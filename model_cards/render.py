@@ -12,8 +12,7 @@ from typing import Any
 
 from cmmixer_hf import CMMixerConfig
 from cmmixer_hf.demo import DemoSettings, model_config
-from cmmixer_hf.model_card import model_card
-from cmmixer_hf.training import TrainingSettings
+from cmmixer_hf.training import TrainingSettings, model_card
 
 HERE = Path(__file__).parent
 CHECKPOINTS = HERE.parent / "checkpoints"

@@ -10,7 +10,7 @@ import torch
 from media_files import FILES, PICTURES, SOUNDS, write_media
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
-from cmmixer_hf.media import Sampling, write_clip
+from cmmixer_hf.media.reading import Sampling, write_clip
 
 TINY_SIZES = {
     "image_size": 32,
@@ -73,8 +73,8 @@ def media_file(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def prepared_folder(clip_files, tmp_path_factory) -> Path:
     """The six short clips, prepared: two frames and windows each, in three shards."""
-    from cmmixer_hf.prepare import prepare
-    from cmmixer_hf.recipes import Recipe
+    from cmmixer_hf.data.preparation import prepare
+    from cmmixer_hf.data.recipes import Recipe
 
     folder = tmp_path_factory.mktemp("prepared") / "clips"
     recipe = Recipe(Sampling(num_frames=2, shorter_side=32), clips_per_shard=2)
@@ -116,7 +116,7 @@ def demo_folder(tmp_path_factory) -> Path:
     """A folder in which `cmmixer demo` has run, on a handful of clips."""
     pytest.importorskip("faiss", reason="the demo needs faiss-cpu")
     pytest.importorskip("matplotlib", reason="the demo needs matplotlib")
-    from cmmixer_hf.demo import DemoSettings, run_demo
+    from cmmixer_hf.demo.run import DemoSettings, run_demo
 
     folder = tmp_path_factory.mktemp("demo")
     few = {"clips": 8, "held_out": 5, "pretraining_samples": 8, "finetuning_samples": 8, "queries": 2}

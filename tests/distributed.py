@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["cmmixer_hf.training"])
+CONTEXT.set_forkserver_preload(["cmmixer_hf.training.loop"])
 
 
 def run_in_processes(function: Callable[[int], Any], folder: Path, *, world_size: int = 2) -> list[Any]:

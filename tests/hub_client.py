@@ -21,7 +21,7 @@ def push_and_load(folder: Path) -> None:
     from transformers import AutoFeatureExtractor, AutoProcessor
 
     from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
-    from cmmixer_hf.embedder import Embedder
+    from cmmixer_hf.search.embedding import Embedder
 
     model = CMMixerForRetrieval.from_pretrained(folder / "model")
     processor = CMMixerProcessor.from_pretrained(folder / "model")
@@ -85,7 +85,8 @@ def load_without_network(folder: Path) -> None:
     from huggingface_hub import snapshot_download
 
     from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
-    from cmmixer_hf.data import SourceError, load_prepared
+    from cmmixer_hf.data.batches import SourceError
+    from cmmixer_hf.data.prepared_clips import load_prepared
 
     CMMixerProcessor.from_pretrained("owner/retrieval")
     CMMixerForRetrieval.from_pretrained("owner/retrieval")
@@ -136,7 +137,7 @@ def share_with_code(folder: Path) -> None:
     """The files go along with the weights: to the Hub, and for every head into a folder."""
     import cmmixer_hf
     from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
-    from cmmixer_hf.auto_classes import share_with_code
+    from cmmixer_hf.hub.auto_classes import share_with_code
 
     share_with_code()
     model = CMMixerForRetrieval.from_pretrained(folder / "model")
@@ -181,7 +182,8 @@ def load_clips(folder: Path) -> None:
     import datasets
     from huggingface_hub import snapshot_download
 
-    from cmmixer_hf.data import load_prepared, unpack_frames, unpack_waveforms
+    from cmmixer_hf.data.batches import unpack_frames, unpack_waveforms
+    from cmmixer_hf.data.prepared_clips import load_prepared
 
     shards = datasets.load_dataset("parquet", data_files=str(folder / "shards" / "*.parquet"), split="train")
     shards.push_to_hub("owner/clips", private=True)
@@ -201,7 +203,8 @@ def refuse_clips(folder: Path) -> None:
     import datasets
 
     from cmmixer_hf.cli import main
-    from cmmixer_hf.data import SourceError, load_prepared
+    from cmmixer_hf.data.batches import SourceError
+    from cmmixer_hf.data.prepared_clips import load_prepared
 
     for name in ("owner/secret-shards", "owner/none", "owner/shards@no-such-branch"):
         with pytest.raises(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cmmixer_hf.data import SourceError
+from cmmixer_hf.data.batches import SourceError
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 client = pytest.importorskip("gradio_client", reason="the page needs gradio")
@@ -33,7 +33,7 @@ def demo(demo_folder) -> Path:
 @pytest.fixture(scope="module")
 def footage(demo, tmp_path_factory) -> str:
     """An index of the clips' pictures."""
-    from cmmixer_hf.indexing import IndexSettings, build_index
+    from cmmixer_hf.search.indexing import IndexSettings, build_index
 
     folder = str(tmp_path_factory.mktemp("footage") / "index")
     build_index(IndexSettings(str(demo / "clips"), folder, str(demo / "retrieval"), modality="video"))

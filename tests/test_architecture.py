@@ -1,82 +1,108 @@
-"""The house: who may import whom, names that are public, and files that stand alone."""
+"""The house: which wing may import which, names that are public, and files that stand alone."""
 
 import ast
+import importlib
+import re
+from itertools import chain
 from pathlib import Path
 
 import cmmixer_hf
 
 SOURCE = Path(cmmixer_hf.__file__).parent
-# A file imports only from the paragraphs above its own.
-LEVELS = """
-atomic auto_classes card_results configuration_cmmixer dataset_card encoding feature_extraction_cmmixer
-feature_statistics flags intervals layer_decay layers losses masking metrics mixing opening order outputs patching
-pictures prepared_clips processes rows safe_loading scenes settings splits stopping
-
-checkpoints classification_metrics configuration_cav_mae decoding feature_extraction_cav_mae frozen_features
-index_facts labels model_card modeling_cmmixer optimization ranking_losses rendering results sound visualization
-
-data embedding_map faiss_store figures layers_cav_mae layouts media milvus_store modeling_baseline report resuming
-run_folder twins
-
-cards clips health index inference loading modeling_cav_mae modeling_cbmvr modeling_cvmvae modeling_mvpt
-processing_cmmixer training_log yardstick
-
-classification convert deduplication doctor embedder evaluation folders manifests match_picture model_inputs
-modeling_cmmvr recipes survey
-
-arms bent_queries mteb_encoder published scoring search streams training
-
-experiment shards sources
-
-prepare
-
-demo library prepare_ray
-
-bulk_embedding
-
-unfinished
-
-__init__ cli indexing
+ROOT = Path(__file__).parents[1]
+# A wing imports from the lines above its own.
+FLOORS = """
+files
+models media
+data
+evaluation search
+pictures
+training
+hub demo
+cli doctor
+__init__
 """
-LEVEL = {name: number for number, level in enumerate(LEVELS.split("\n\n")) for name in level.split()}
+FLOOR = {wing: floor for floor, line in enumerate(FLOORS.split("\n")) for wing in line.split()}
+SHARED_ON_THE_HUB = ("models", "media")
+MODULES = {path: ".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in SOURCE.rglob("*.py")}
+
+
+def wing(module: str) -> str:
+    """The wing of a module, such as `search` of `search.index`."""
+    return module.split(".")[0]
 
 
 def imports(path: Path) -> set[str]:
     """Our own modules that a file imports when it runs; imports for type checkers alone do not count."""
-    tree = ast.parse(path.read_text())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
+    home = MODULES[path].split(".")
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.level:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return found & {file.stem for file in SOURCE.glob("*.py")}
+            folder = home[: len(home) - node.level] + (node.module.split(".") if node.module else [])
+            found |= {".".join([*folder, alias.name]) for alias in node.names} | {".".join(folder)}
+    return (found & set(MODULES.values())) - {MODULES[path]}
 
 
-def test_every_file_has_its_level():
-    assert {path.stem for path in SOURCE.glob("*.py")} <= set(LEVEL)
+def test_every_file_is_in_a_wing():
+    assert {wing(module) for module in MODULES.values()} == set(FLOOR)
 
 
 def test_imports_point_down():
+    """Between wings; inside a wing, files do not import in a circle."""
     wrong = [
-        f"{path.stem} imports {other}"
-        for path in SOURCE.glob("*.py")
+        f"{module} imports {other}"
+        for path, module in MODULES.items()
         for other in imports(path)
-        if LEVEL[other] >= LEVEL[path.stem]
+        if wing(other) != wing(module) and FLOOR[wing(other)] >= FLOOR[wing(module)]
     ]
     assert not wrong
 
 
+def test_no_file_imports_itself_in_a_circle():
+    targets = {module: imports(path) for path, module in MODULES.items()}
+    left = dict(targets)
+    while ground := [module for module, needs in left.items() if not needs & left.keys()]:
+        for module in ground:
+            del left[module]
+    assert not left
+
+
+def test_every_wing_hands_on_the_names_it_says():
+    for name in sorted({module.rpartition(".")[0] for module in MODULES.values()} - {""}):
+        module = importlib.import_module(f"cmmixer_hf.{name}")
+        assert all(hasattr(module, public) for public in getattr(module, "__all__", ())), name
+
+
 def test_imports_inside_the_package_are_relative():
-    absolute = [path.stem for path in SOURCE.glob("*.py") if "from cmmixer_hf" in path.read_text().split('"""', 2)[-1]]
+    absolute = [path.stem for path in MODULES if "from cmmixer_hf" in path.read_text().split('"""', 2)[-1]]
     assert not absolute
 
 
-def test_the_package_is_flat():
-    assert not [path for path in SOURCE.iterdir() if path.is_dir() and path.name != "__pycache__"]
+def test_what_is_shared_on_the_hub_is_flat():
+    """Code that the Hub shares is copied as neighbours of one folder."""
+    shared = [path for name in SHARED_ON_THE_HUB for path in (SOURCE / name).glob("*.py") if path.stem != "__init__"]
+    assert len({path.stem for path in shared}) == len(shared)
+    assert not [path.stem for path in shared if re.search(r"^\s*from \.(\.|\w+\.)", path.read_text(), re.MULTILINE)]
 
 
 def test_every_public_name_is_in_the_readme():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert not [name for name in cmmixer_hf.__all__ if f"`{name}`" not in readme]
+
+
+def test_users_code_imports_from_the_package_or_a_wing():
+    wings = {"cmmixer_hf", "cmmixer_hf.models.baselines"} | {f"cmmixer_hf.{name}" for name in FLOOR}
+    users = chain(*((ROOT / name).rglob("*") for name in ("examples", "benchmarks", "model_cards")))
+    users = chain(users, [ROOT / "README.md"], SOURCE.rglob("*.md"))
+    wrong = [
+        f"{path.name}: {module}"
+        for path in users
+        if path.suffix in (".py", ".md", ".ipynb")
+        for module in re.findall(r"from (cmmixer_hf[\w.]*) import", path.read_text(encoding="utf-8"))
+        if module not in wings
+    ]
+    assert not wrong

@@ -46,7 +46,7 @@ def test_ctrl_c_is_no_traceback(monkeypatch, capsys):
     def stop(settings):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cmmixer_hf.prepare.prepare_source", stop)
+    monkeypatch.setattr("cmmixer_hf.data.preparation.prepare_source", stop)
     assert main(["prepare", "a", "b"]) == 130
     assert "goes on" in capsys.readouterr().err
 

@@ -18,9 +18,9 @@ from torch.nn.parallel import DistributedDataParallel
 from training_runs import EXTRACTOR, final_state, make_model, run_training, untimed
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerForVideoClassification
-from cmmixer_hf.classification import ClipPredictions, predict_clips, score_classification
-from cmmixer_hf.data import load_prepared
-from cmmixer_hf.results import Score
+from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.evaluation.classification import ClipPredictions, predict_clips, score_classification
+from cmmixer_hf.evaluation.results import Score
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 CHUNKS = (None, 1)

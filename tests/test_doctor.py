@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cmmixer_hf.cli import main
-from cmmixer_hf.health import CHECKS
+from cmmixer_hf.doctor import CHECKS
 
 
 def findings(capsys) -> dict[str, dict]:

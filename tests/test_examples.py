@@ -13,13 +13,13 @@ import yaml
 from conftest import write_noise_clip
 
 from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
-from cmmixer_hf.clips import ClipSpec
-from cmmixer_hf.media import Sampling
-from cmmixer_hf.model_card import write_model_card
-from cmmixer_hf.prepare import prepare
-from cmmixer_hf.prepared_clips import SourceError
-from cmmixer_hf.recipes import Recipe
-from cmmixer_hf.results import EvaluationResult
+from cmmixer_hf.data.clips import ClipSpec
+from cmmixer_hf.data.preparation import prepare
+from cmmixer_hf.data.prepared_clips import SourceError
+from cmmixer_hf.data.recipes import Recipe
+from cmmixer_hf.evaluation.results import EvaluationResult
+from cmmixer_hf.media.reading import Sampling
+from cmmixer_hf.training.model_card import write_model_card
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CONFIGS = sorted((EXAMPLES / "configs").glob("*.yaml"))
@@ -153,7 +153,7 @@ def test_a_split_that_is_not_there_is_told_before_training(example, flag, clips,
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_names_settings_of_its_example_and_only_what_differs(config, monkeypatch):
-    from cmmixer_hf.settings import read_settings
+    from cmmixer_hf.training.settings import read_settings
 
     name = {"pretrain": "pretrain", "retrieval": "finetune_retrieval", "classification": "finetune_classification"}
     example = runpy.run_path(str(EXAMPLES / f"{name[config.stem.split('_')[0]]}.py"))

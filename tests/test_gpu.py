@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_modeling_cmmixer import HEADS, build, inputs, main_output
+from small_models import HEADS, build, inputs, main_output
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 if not torch.cuda.is_available():

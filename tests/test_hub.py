@@ -22,8 +22,8 @@ from cmmixer_hf import (
     CMMixerForRetrieval,
     CMMixerProcessor,
 )
-from cmmixer_hf.media import Sampling
-from cmmixer_hf.prepare import prepare
+from cmmixer_hf.data.preparation import prepare
+from cmmixer_hf.media.reading import Sampling
 
 CLIENT = Path(__file__).with_name("hub_client.py")
 SOURCE = Path(cmmixer_hf.__file__).parent

@@ -26,7 +26,7 @@ SMALL = {
     "examples/pretrain.py": f"--epochs 1 --warmup_epochs 0 --batch_size 4 --model_config '{json.dumps(TINY_SIZES)}'",
     "examples/finetune_retrieval.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
-    "examples/compare.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms random scratch",
+    "benchmarks/compare.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms random scratch",
     "benchmarks/recipe.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms contrastive sigmoid",
     "benchmarks/transfer.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --epochs 1 --arms floor random",
     "benchmarks/data.py": "--clips short --rounds 1",

@@ -12,7 +12,7 @@ if not torch.cuda.is_available():
     pytest.skip("training on a GPU needs one", allow_module_level=True)
 
 RUN = {"batch_size": 2, "accumulation_steps": 1, "save_steps": 2}
-KILL = "cmmixer_hf.model_inputs:ModelInputs.__call__:8"
+KILL = "cmmixer_hf.training.model_inputs:ModelInputs.__call__:8"
 
 
 def on_gpu(function, *arguments):

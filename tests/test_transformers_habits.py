@@ -18,7 +18,8 @@ from cmmixer_hf import (
     CMMixerForRetrieval,
     CMMixerForVideoClassification,
 )
-from cmmixer_hf.metrics import retrieval_metrics, segment_similarity
+from cmmixer_hf.evaluation.metrics import retrieval_metrics
+from cmmixer_hf.models.similarity import segment_similarity
 
 SIZES = {
     "image_size": 32, "num_frames": 2, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForPreTraining
-from cmmixer_hf.data import load_prepared
-from cmmixer_hf.settings import TrainingSettings
-from cmmixer_hf.training import train
-from cmmixer_hf.training_log import TIMINGS
+from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.training.log import TIMINGS
+from cmmixer_hf.training.loop import train
+from cmmixer_hf.training.settings import TrainingSettings
 
 # Equal to the last bit is promised for a CPU; a GPU has tests of its own.
 os.environ.setdefault("ACCELERATE_USE_CPU", "true")

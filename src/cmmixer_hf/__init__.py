@@ -5,7 +5,7 @@ The public names stand in `__init__.pyi`; each is imported when it is first aske
 
 import lazy_loader
 
-from .auto_classes import register_auto_classes
+from .hub.auto_classes import register_auto_classes
 
 __version__ = "0.1.0"
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

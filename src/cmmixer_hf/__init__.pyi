@@ -1,24 +1,24 @@
-from .configuration_cav_mae import CAVMAEConfig
-from .configuration_cmmixer import CMMixerConfig
-from .feature_extraction_cav_mae import CAVMAEFeatureExtractor
-from .feature_extraction_cmmixer import CMMixerFeatureExtractor
-from .index import RetrievalIndex
-from .media import MediaError
-from .modeling_cav_mae import (
+from .media.feature_extraction_cav_mae import CAVMAEFeatureExtractor
+from .media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .media.processing_cmmixer import CMMixerProcessor
+from .media.reading import MediaError
+from .models.configuration_cav_mae import CAVMAEConfig
+from .models.configuration_cmmixer import CMMixerConfig
+from .models.modeling_cav_mae import (
     CAVMAEForAudioVisualClassification,
     CAVMAEForPreTraining,
     CAVMAEForRetrieval,
     CAVMAEModel,
 )
-from .modeling_cmmixer import (
+from .models.modeling_cmmixer import (
     CMMixerForAudioClassification,
     CMMixerForPreTraining,
     CMMixerForRetrieval,
     CMMixerForVideoClassification,
     CMMixerModel,
 )
-from .processing_cmmixer import CMMixerProcessor
-from .search import Searcher
+from .search.index import RetrievalIndex
+from .search.searcher import Searcher
 
 __version__: str
 

@@ -1,0 +1,19 @@
+from .batches import Clips, StackMaker, collate_clips, find_labels, unpack_frames, unpack_waveforms
+from .preparation import PrepareSettings, find_media, prepare, prepare_source
+from .prepared_clips import PreparedClips, SourceError, load_prepared
+
+__all__ = [
+    "Clips",
+    "PrepareSettings",
+    "PreparedClips",
+    "SourceError",
+    "StackMaker",
+    "collate_clips",
+    "find_labels",
+    "find_media",
+    "load_prepared",
+    "prepare",
+    "prepare_source",
+    "unpack_frames",
+    "unpack_waveforms",
+]

@@ -1,0 +1,187 @@
+"""Prepared Parquet shards → batches → stacks: decoded once, read in many epochs.
+
+A shard has one row a clip: `frames`, a list of K pictures, and `waveforms`, K windows of int16 samples, as bytes;
+either is null where the clip has none. A clip that cannot be used keeps its row, with the reason in `error`.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedConfig
+
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..media.jpeg import decode_pictures
+from .prepared_clips import Row, SourceError
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """The names of the classes of a model, in the order of its scores.
+
+    Args:
+        names: class i is `names[i]`.
+        several: whether a clip may have any number of labels, which become (classes,) floats of 0. and 1.; otherwise it
+            has exactly one, which becomes its number.
+
+    >>> LabelNames(("crow", "rain", "wind"), several=True).encode({"clip_id": "a", "labels": ["wind", "rain"]})
+    tensor([0., 1., 1.])
+    """
+
+    names: tuple[str, ...]
+    several: bool = False
+
+    @classmethod
+    def of(cls, config: PreTrainedConfig) -> "LabelNames":
+        """Those of a model's configuration, its `id2label` and `problem_type`."""
+        names = tuple(name for _, name in sorted((config.id2label or {}).items()))
+        return cls(names, several=config.problem_type == "multi_label_classification")
+
+    def encode(self, row: Row) -> Tensor:
+        """A row's labels as numbers: () int64, or (classes,) float32 where there may be several.
+
+        Raises:
+            SourceError: a label that no class has, or not exactly one label.
+        """
+        labels = row["labels"] or []
+        if unknown := set(labels) - set(self.names):
+            raise SourceError(
+                f"clip {row['clip_id']} has the label {min(unknown)!r}, the model knows {', '.join(self.names[:5])} "
+                f"… ({len(self.names)} in all): give its configuration the `id2label` of these clips (`find_labels`)"
+            )
+        if self.several:
+            return torch.tensor([float(name in labels) for name in self.names])
+        if len(labels) != 1:
+            raise SourceError(
+                f"clip {row['clip_id']} has {len(labels)} labels, the model expects one: set "
+                '`problem_type="multi_label_classification"` in its configuration, or leave the clip out'
+            )
+        return torch.tensor(self.names.index(labels[0]))
+
+
+def find_labels(labels: Iterable[Sequence[str] | None]) -> dict[int, str]:
+    """An `id2label` for a model's configuration, from a column `labels`: all names in alphabetical order.
+
+    >>> find_labels([["rain"], ["crow", "wind"], None])
+    {0: 'crow', 1: 'rain', 2: 'wind'}
+    """
+    return dict(enumerate(sorted({name for names in labels for name in names or []})))
+
+
+# What a model calls its input → the column that it is made from.
+COLUMNS = {"pixel_values": "frames", "audio_values": "waveforms"}
+
+
+class Clips(Protocol):
+    """A map-style dataset of rows: [`PreparedClips`], a `datasets.Dataset` of the same columns, or a list of rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Any: ...
+
+
+def unpack_frames(row: Row) -> Tensor:
+    """A row's pictures, (K, height, width, 3) uint8."""
+    if row["frame_codec"] == "jpeg":
+        return torch.from_numpy(decode_pictures(row["frames"]))
+    frames = np.empty((row["num_segments"], *row["frame_shape"], 3), np.uint8)
+    for frame, picture in zip(frames, row["frames"], strict=True):
+        frame.reshape(-1)[:] = np.frombuffer(picture, np.uint8)
+    return torch.from_numpy(frames)
+
+
+def unpack_waveforms(row: Row) -> Tensor:
+    """A row's windows of sound, (K, samples) int16."""
+    return torch.from_numpy(np.frombuffer(row["waveforms"], np.int16).reshape(row["num_segments"], -1).copy())
+
+
+def collate_clips(
+    rows: Sequence[Row], *, columns: Sequence[str] | None = None, labels: LabelNames | None = None
+) -> dict[str, Any]:
+    """Rows → a batch: `frames`, a list of (K, h, w, 3) uint8; `waveforms`, (batch, K, samples) int16; ids; `labels`.
+
+    Args:
+        rows: one a clip.
+        columns: which of `frames` and `waveforms` the batch must have; `None` takes those that all rows have.
+        labels: where the batch should have `labels`, [`LabelNames.encode`]d.
+
+    Raises:
+        SourceError: a clip has no pictures or no sound where they are asked for, or labels that do not fit.
+    """
+    if columns is None:
+        columns = [column for column in COLUMNS.values() if all(row[column] is not None for row in rows)]
+    batch: dict[str, Any] = {"clip_id": [row["clip_id"] for row in rows]}
+    for column in columns:
+        if missing := [row["clip_id"] for row in rows if row[column] is None]:
+            raise SourceError(f"clip {missing[0]} has no {column}, which this model needs: leave it out of the clips")
+    if "frames" in columns:
+        batch["frames"] = [unpack_frames(row) for row in rows]
+    if "waveforms" in columns:
+        batch["waveforms"] = torch.stack([unpack_waveforms(row) for row in rows])
+    batch["track_id"] = torch.tensor([_stable_number(row["track_id"]) for row in rows])
+    if labels is not None:
+        batch["labels"] = torch.stack([labels.encode(row) for row in rows])
+    return batch
+
+
+class StackMaker:
+    """A batch of [`collate_clips`] → `pixel_values` and `audio_values`, on the device where the batch lies.
+
+    Args:
+        extractor: what makes them.
+        augment: crop and flip the frames at random (§4.3); sound is never augmented.
+        keep_spectrograms: make each clip's only once: on a CPU they cost as much as a training step of a small model.
+            It takes K · height · width · 4 bytes a clip.
+        kept: where they are kept, by clip; runs on the same clips with the same extractor may share one.
+        repeats: samples that each clip becomes, next to one another, each with its own crop and flip (§4.3, repeated
+            sampling).
+    """
+
+    def __init__(
+        self,
+        extractor: CMMixerFeatureExtractor,
+        *,
+        augment: bool = False,
+        keep_spectrograms: bool = False,
+        kept: dict[str, Tensor] | None = None,
+        repeats: int = 1,
+    ):
+        self.extractor = extractor
+        self.augment = augment
+        self.keep_spectrograms = keep_spectrograms
+        self.repeats = repeats
+        self._kept = {} if kept is None else kept
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has."""
+        stacks: dict[str, Tensor] = {}
+        if "frames" in batch:
+            clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
+            stacks["pixel_values"] = self.extractor(videos=clips, augment=self.augment)["pixel_values"]
+        if "waveforms" in batch:
+            spectrograms = self._spectrograms(batch).repeat_interleave(self.repeats, 0)
+            stacks["audio_values"] = self.extractor.expand(spectrograms)
+        return stacks
+
+    def _spectrograms(self, batch: Mapping[str, Any]) -> Tensor:
+        """What is worth keeping of the stacks, as [`CMMixerFeatureExtractor.compact`] says."""
+        if not self.keep_spectrograms:
+            return self._extract(batch["waveforms"])
+        missing = [place for place, clip in enumerate(batch["clip_id"]) if clip not in self._kept]
+        if missing:
+            made = self._extract(batch["waveforms"][missing])
+            self._kept |= {batch["clip_id"][place]: stack.clone() for place, stack in zip(missing, made, strict=True)}
+        return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
+
+    def _extract(self, waveforms: Tensor) -> Tensor:
+        made = self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)
+        return self.extractor.compact(made["audio_values"])
+
+
+def _stable_number(track_id: str) -> int:
+    """The same 56-bit number for a track in every process."""
+    return int.from_bytes(hashlib.blake2b(track_id.encode(), digest_size=7).digest(), "big")

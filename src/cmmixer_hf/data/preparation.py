@@ -1,0 +1,224 @@
+"""`cmmixer prepare`: a source of clips → a table of what it holds → prepared Parquet shards to train on."""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Literal
+
+from tqdm.auto import tqdm
+
+from ..media.reading import Sampling
+from .batches import SourceError
+from .clips import ClipSpec
+from .prepared_clips import shard_path
+from .recipes import AnyClip, Recipe, Row, prepare_clip
+from .selection import assign_splits, deduplicate
+from .shards import ERRORS, Job, Prepared, make_rows, write_shard
+from .sources.folders import clips_of_files, find_media
+from .sources.source import FORMATS, Source, read_source
+from .sources.streams import Clips, ClipStream
+from .survey import leaks, survey
+
+__all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
+
+ERRORS_SHOWN = 20
+SOURCE_HELP = (
+    "folder of media files; CSV, TSV or JSONL with such columns as video, audio, track_id, label, split, fold, "
+    "start, end; or what --format says"
+)
+CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
+
+
+@dataclass
+class PrepareSettings:
+    """Decode clips once, into Parquet shards to train on; the same command again goes on where one stopped."""
+
+    source: str = field(metadata={"help": SOURCE_HELP})
+    output: str = field(metadata={"help": "folder for the shards"})
+    format: str = field(
+        default="auto",
+        metadata={"help": "kind of source; auto looks at it", "choices": ["auto", *FORMATS]},
+    )
+    media: str | None = field(default=None, metadata={"help": "folder of the files that a table names"})
+    need: Literal["both", "video", "audio"] = field(
+        default="both", metadata={"help": "what to take of each clip; a clip that lacks it is an error"}
+    )
+    keep_silent: bool = field(default=False, metadata={"help": "take clips whose sound is silent throughout"})
+    num_frames: int = field(default=8, metadata={"help": "frames and windows of sound a clip"})
+    window_seconds: float = field(default=2.6, metadata={"help": "seconds of a window of sound"})
+    sampling_rate: int = field(default=16000, metadata={"help": "samples of sound a second"})
+    shorter_side: int = field(default=256, metadata={"help": "pixels that frames are scaled down to"})
+    frames: Literal["raw", "jpeg"] = field(
+        default="raw", metadata={"help": "raw is quickest to load, jpeg takes a fifteenth of the space"}
+    )
+    jpeg_quality: int = field(default=3, metadata={"help": "FFmpeg's: 1 is best, 31 is smallest"})
+    splits: str | None = field(
+        default=None, metadata={"help": "such as train=0.8,test=0.2: split by track and group, so that none leaks"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the splits"})
+    deduplicate: bool = field(default=False, metadata={"help": "leave out clips whose files hold the same bytes"})
+    num_workers: int | None = field(
+        default=None,
+        metadata={"help": "decoding processes, one a core by default; with 0 a crash of the decoder ends the run"},
+    )
+    seconds_per_clip: float = field(default=float("inf"), metadata={"help": "after which a process gives a clip up"})
+    clips_per_shard: int = field(default=64, metadata={"help": "clips a file"})
+    shard: str = field(default="0/1", metadata={"help": "i/n: this is job i, from 0 on, of n that fill one folder"})
+    on_error: Literal["skip", "fail"] = field(default="skip", metadata={"help": "what to do at a clip that is no use"})
+    dry_run: bool = field(default=False, metadata={"help": "show what was found and stop"})
+    skip_survey: bool = field(default=False, metadata={"help": "do not look into every file before work begins"})
+
+
+def prepare(
+    clips: Iterable[AnyClip] | ClipStream,
+    output: str | Path,
+    recipe: Recipe | Sampling,
+    *,
+    num_workers: int = 0,
+    shard: tuple[int, int] = (0, 1),
+    restart: bool = False,
+    progress: bool = True,
+) -> Prepared:
+    """Decode clips into Parquet shards under `output`; another run goes on where one stopped, however it did.
+
+    Args:
+        clips: files, or the clips of a source; the same ones must come again for a run to go on.
+        output: folder for `part-00000.parquet` …; each shard is written whole or not at all.
+        recipe: what becomes of a clip; a sampling alone means picture and sound, raw.
+        num_workers: processes that decode; a clip that crashes one is an error like others. 0 decodes here. One run
+            collects what some 25 processes decode; where there are more cores, start several with `shard`.
+        shard: (i, n) for job i of n that fill one folder, on as many machines as there are.
+        restart: where `output` was prepared from other clips or another recipe, throw that away instead of refusing.
+        progress: show a bar.
+
+    Raises:
+        SourceError: no clip is usable, or one is not and the recipe says to fail, or `output` is another set's.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
+    job = Job(_listed(clips), Path(output), recipe, *shard)
+    job.claim(restart=restart)
+    total, done = job.clips_to_do(), job.clips_to_do(done=True) or 0
+    with tqdm(total=total, initial=done, desc="preparing", unit="clip", disable=not progress) as bar:
+        rows = make_rows(job.tasks(), recipe, num_workers=num_workers)
+        for number, first in rows:
+            others = (row for _, row in islice(rows, recipe.clips_per_shard - 1))
+            write_shard(shard_path(job.folder, number), _counted(chain([first], others), bar))
+    return job.finish()
+
+
+def prepare_source(settings: PrepareSettings) -> None:
+    """`cmmixer prepare`: say what was found, make shards of it, and list what could not be used."""
+    recipe, shard = recipe_of(settings), shard_of(settings.shard)
+    source = find_clips(settings)
+    num_workers = _num_workers(settings, source.clips)
+    show_source(source, settings, num_workers)
+    if not settings.dry_run:
+        show_prepared(prepare(source.clips, settings.output, recipe, num_workers=num_workers, shard=shard))
+
+
+def recipe_of(settings: PrepareSettings) -> Recipe:
+    """What the settings say about a clip. Raises SourceError."""
+    try:
+        return Recipe(
+            Sampling(settings.num_frames, settings.window_seconds, settings.sampling_rate, settings.shorter_side),
+            need=settings.need,
+            keep_silent=settings.keep_silent,
+            frame_codec=settings.frames,
+            jpeg_quality=settings.jpeg_quality,
+            clips_per_shard=settings.clips_per_shard,
+            on_error=settings.on_error,
+            seconds_per_clip=settings.seconds_per_clip,
+        )
+    except ValueError as error:
+        raise SourceError(str(error)) from error
+
+
+def shard_of(text: str) -> tuple[int, int]:
+    """The job that "i/n" names. Raises SourceError.
+
+    >>> shard_of("2/8")
+    (2, 8)
+    """
+    try:
+        number, jobs = map(int, text.split("/"))
+    except ValueError as error:
+        raise SourceError(f"--shard {text}: expected i/n such as 0/8, the first of eight jobs") from error
+    return number, jobs
+
+
+def find_clips(settings: PrepareSettings) -> Source:
+    """The clips of a source, without those that occur twice and with splits, as far as the settings say so."""
+    source = read_source(settings.source, settings.format, media=settings.media)
+    if not settings.deduplicate and settings.splits is None:
+        return source
+    if isinstance(source.clips, ClipStream):
+        raise SourceError(f"{source.clips.source} is a stream: --deduplicate and --splits need all its clips at once")
+    clips, notes = list(source.clips), list(source.notes)
+    if settings.deduplicate:
+        clips, twice = deduplicate(clips, num_workers=os.cpu_count() or 1)
+        notes += [f"left out: {clip.path} has the same content as {first.path}" for clip, first in twice]
+    if settings.splits is not None:
+        clips = split_clips(clips, settings.splits, settings.seed)
+    return replace(source, clips=clips, notes=notes)
+
+
+def split_clips(clips: list[ClipSpec], shares: str, seed: int = 0) -> list[ClipSpec]:
+    """Clips with splits such as "train=0.8,test=0.2", by track and group. Raises SourceError."""
+    if any(clip.split is not None for clip in clips):
+        raise SourceError("the source has splits of its own: leave --splits out")
+    ties = [[f"track {clip.track_id}", *([f"group {clip.group}"] if clip.group else [])] for clip in clips]
+    try:
+        parts = {name.strip(): float(share) for name, share in (part.split("=") for part in shares.split(","))}
+        names = assign_splits(ties, parts, seed=seed)
+    except ValueError as error:
+        raise SourceError(f"--splits {shares} ({error}): write it as train=0.8,test=0.2") from error
+    return [replace(clip, split=name) for clip, name in zip(clips, names, strict=True)]
+
+
+def show_source(source: Source, settings: PrepareSettings, num_workers: int = 0) -> None:
+    """Print what was found. A stream is looked through only in a dry run, as that fetches all of it."""
+    print(f"{settings.source}: {source.format}")
+    if settings.dry_run or (not settings.skip_survey and not isinstance(source.clips, ClipStream)):
+        print(survey(source.clips, num_workers=num_workers))
+    elif not isinstance(source.clips, ClipStream):
+        print("\n".join([f"{len(source.clips)} clips", *leaks(source.clips)]))
+    print("\n".join(source.notes), end="\n" if source.notes else "")
+
+
+def show_prepared(prepared: Prepared) -> None:
+    """Print what came of it, and why clips are missing."""
+    for _, error in prepared.errors[:ERRORS_SHOWN]:
+        print(f"left out: {error}")
+    if len(prepared.errors) > ERRORS_SHOWN:
+        print(f"left out: {len(prepared.errors) - ERRORS_SHOWN} more, all listed in {prepared.folder / ERRORS}")
+    size = sum(path.stat().st_size for path in prepared.folder.glob("part-*.parquet"))
+    each = f"{size / max(1, prepared.num_clips) / 1e6:.2f} MB each"
+    print(f"{prepared.num_clips} clips in {prepared.folder}, {each}, {len(prepared.errors)} left out")
+    if prepared.missing_shards:
+        print(f"{prepared.missing_shards} shards are still missing: the other jobs write them")
+
+
+def _listed(clips: Iterable[AnyClip] | ClipStream) -> Clips:
+    """Files become clips; clips stay as they are."""
+    if isinstance(clips, ClipStream):
+        return clips
+    given = list(clips)
+    named = iter(clips_of_files([clip for clip in given if not isinstance(clip, ClipSpec)]))
+    return [clip if isinstance(clip, ClipSpec) else next(named) for clip in given]
+
+
+def _num_workers(settings: PrepareSettings, clips: Clips) -> int:
+    if settings.num_workers is not None:
+        return settings.num_workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if isinstance(clips, ClipStream):
+        return cores
+    return 0 if len(clips) < 2 * CLIPS_WORTH_A_PROCESS else min(cores, len(clips) // CLIPS_WORTH_A_PROCESS)
+
+
+def _counted(rows: Iterable[Row], bar: tqdm) -> Iterator[Row]:
+    for row in rows:
+        yield row
+        bar.update()

@@ -1,0 +1,107 @@
+"""Splits that nothing leaks through: clips that share a track or a group stay together."""
+
+import hashlib
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from .clips import ClipSpec
+
+
+def assign_splits(ties: Sequence[Collection[str]], shares: Mapping[str, float], *, seed: int = 0) -> list[str]:
+    """A split's name for every clip.
+
+    Args:
+        ties: what holds each clip to others: clips with a common entry, or joined by a chain of such, stay together.
+        shares: part of the clips that each split gets, which add up to 1. Together, the first n splits get their share
+            but for at most half of the largest bunch of clips that cannot be torn apart.
+        seed: another one shuffles the bunches differently; the same one always in the same way, on every machine.
+
+    Raises:
+        ValueError: shares that are not positive or do not add up to 1.
+
+    >>> assign_splits([["song 1"], ["song 2"], ["song 1"], ["song 2"]], {"train": 0.5, "test": 0.5})
+    ['test', 'train', 'test', 'train']
+    """
+    if not shares or min(shares.values()) <= 0 or not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+        raise ValueError(f"the shares of splits must be positive and add up to 1, got {dict(shares)}")
+    bunches = sorted(_bunches(ties).items(), key=lambda bunch: _shuffled(bunch[0], seed))
+    names = list(shares)
+    ends = [sum(list(shares.values())[: place + 1]) * len(ties) for place in range(len(names))]
+    chosen = [""] * len(ties)
+    before, split = 0, 0
+    for _, members in bunches:
+        while split < len(names) - 1 and before + len(members) / 2 > ends[split]:
+            split += 1
+        for place in members:
+            chosen[place] = names[split]
+        before += len(members)
+    return chosen
+
+
+def _bunches(ties: Sequence[Collection[str]]) -> dict[str, list[int]]:
+    """Clips that hang together, by the first of the ties between them."""
+    parents: dict[str, str] = {}
+
+    def root(tie: str) -> str:
+        while parents.setdefault(tie, tie) != tie:
+            parents[tie] = tie = parents[parents[tie]]
+        return tie
+
+    for clip in ties:
+        first, *others = sorted(root(tie) for tie in clip)
+        parents.update(dict.fromkeys(others, first))
+    bunches = defaultdict(list)
+    for place, clip in enumerate(ties):
+        bunches[root(next(iter(clip)))].append(place)
+    return bunches
+
+
+def _shuffled(name: str, seed: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+
+
+CHUNK = 1 << 20  # bytes read at once
+
+
+def deduplicate(
+    clips: Sequence[ClipSpec], *, num_workers: int = 1
+) -> tuple[list[ClipSpec], list[tuple[ClipSpec, ClipSpec]]]:
+    """The first of all clips with the same content, and (left out, kept) for the others.
+
+    The content is the bytes of the files and which part of them is used. Only files of equal size are read.
+    """
+    paths = {str(media) for clip in clips for media in (clip.video, clip.audio) if media is not None}
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # reading and hashing work outside Python's lock
+        contents = _contents(sorted(paths), pool)
+    kept: dict[tuple, ClipSpec] = {}
+    left_out = []
+    for clip in clips:
+        files = (contents.get(str(clip.video)), contents.get(str(clip.audio)))
+        first = kept.setdefault((*files, clip.start, clip.end, clip.audio_start, clip.audio_end), clip)
+        if first is not clip:
+            left_out.append((clip, first))
+    return list(kept.values()), left_out
+
+
+def _contents(paths: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, str]:
+    """Something equal for files with equal bytes: their hash; the path where no other has its size."""
+    sizes = dict(zip(paths, pool.map(_size, paths), strict=True))
+    counts = Counter(sizes.values())
+    shared = [path for path in paths if sizes[path] > 0 and counts[sizes[path]] > 1]
+    return {path: path for path in paths} | dict(zip(shared, pool.map(_hash, shared), strict=True))
+
+
+def _size(path: str) -> int:
+    """Bytes of a file; 0 where it cannot be read, which decoding will report."""
+    return os.path.getsize(path) if os.path.isfile(path) else 0
+
+
+def _hash(path: str) -> str:
+    digest = hashlib.blake2b(digest_size=32)
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""What clips can be read from: folders, tables, published data sets, streams."""

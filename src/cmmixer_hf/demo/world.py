@@ -1,0 +1,144 @@
+"""A yardstick: clips made from a seed in which nothing but content pairs picture and sound.
+
+The factors are in `scenes`, picture and sound in `rendering`; this file turns seeds into libraries of real mp4 files,
+and into rows as `data` reads them, for experiments that need many clips and no files.
+
+>>> scene = make_scene(0, duration=2.0)
+>>> render_frames(scene).shape, render_sound(scene).shape
+((20, 128, 128, 3), (32000,))
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..data.prepared_clips import SCHEMA
+from ..media.reading import Sampling, segment_midpoints, write_clip
+from .rendering import render_frames, render_sound
+from .scenes import Floats, Scene, floats, make_scene
+
+FPS = 10  # frames a second of every file
+SAMPLING_RATE = 16000  # Hz, of every file
+SMALL = Sampling(num_frames=4, window_seconds=1.0, shorter_side=32)
+
+
+def write_library(
+    folder: str | os.PathLike[str],
+    count: int,
+    *,
+    seed: int,
+    difficulty: float = 0.0,
+    prefix: str = "clip",
+    num_workers: int = 2,
+    progress: bool = True,
+) -> list[Path]:
+    """Write `count` clips of 12 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
+
+    Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
+    Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
+    a folder or a `prefix` of its own. Raises OSError when one cannot be written.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{prefix}-{seed}-{index:05d}.mp4" for index in range(count)]
+    missing = [index for index, path in enumerate(paths) if not path.exists()]
+    quiet = not progress or not missing
+    with ThreadPoolExecutor(num_workers) as pool:  # threads suffice: numpy and the encoders let go of the lock
+        done = pool.map(lambda index: _write_one(paths[index], seed, index, difficulty), missing)
+        try:
+            for _ in tqdm(done, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
+                pass
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # otherwise Ctrl-C waits for the whole library
+            raise
+    return paths
+
+
+def _write_one(path: Path, seed: int, index: int, difficulty: float) -> None:
+    scene = make_scene(np.random.SeedSequence(seed, spawn_key=(index,)), difficulty=difficulty)
+    frames, waveform = render_frames(scene, fps=FPS), render_sound(scene, sampling_rate=SAMPLING_RATE)
+    write_clip(path, frames, waveform, fps=FPS, sampling_rate=SAMPLING_RATE)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the clips of an experiment are drawn from.
+
+    Args:
+        seed: of all clips; clip i depends on (seed, i) alone.
+        sampling: K instants, the window and rate of the sound, and the side of the square frames (`shorter_side`).
+        duration: seconds a clip.
+        difficulty: in [0, 1], as in [`make_scene`].
+        videos_per_track: so many clips in a row share their sound, and what must be seen for it.
+        recordings: waveforms for each identity, at the sampling's rate, instead of synthetic timbres; a clip takes one.
+    """
+
+    seed: int
+    sampling: Sampling = SMALL
+    duration: float = 8.0
+    difficulty: float = 0.5
+    videos_per_track: int = 1
+    recordings: Mapping[str, Sequence[Floats]] | None = None
+
+    def scene(self, index: int) -> Scene:
+        """The factors of one clip."""
+        track = np.random.SeedSequence(self.seed, spawn_key=(index // self.videos_per_track,))
+        look = np.random.SeedSequence(self.seed, spawn_key=(index, 1))
+        return make_scene(track, duration=self.duration, difficulty=self.difficulty, look=look)
+
+    @property
+    def times(self) -> Floats:
+        """The K instants of every clip, s."""
+        return floats(segment_midpoints(self.duration, self.sampling.num_frames))
+
+    @property
+    def size(self) -> int:
+        """Side of the frames."""
+        return self.sampling.shorter_side or 128
+
+
+def make_row(world: World, index: int) -> dict[str, Any]:
+    """Clip `index` of a world as a row of a shard; its labels are the identities that sound.
+
+    >>> row = make_row(World(seed=0), 3)
+    >>> row["clip_id"], row["frame_shape"], len(row["waveforms"])
+    ('0-00003', [32, 32], 128000)
+    """
+    scene = world.scene(index)
+    return clip_row(world, index, render_frames(scene, times=world.times, size=world.size)) | {
+        "labels": sorted(part.identity for part in scene.parts),
+        "waveforms": _windows(world, scene, index).tobytes(),
+    }
+
+
+def clip_row(world: World, index: int, frames: np.ndarray) -> dict[str, Any]:
+    """A row as prepared shards have them, with these frames (K, h, w, 3) uint8 and the clip's own sound."""
+    return dict.fromkeys(SCHEMA.names) | {
+        "clip_id": f"{world.seed}-{index:05d}",
+        "path": f"yardstick://{world.seed}/{index}",
+        "track_id": f"{world.seed}-{index // world.videos_per_track:05d}",
+        "duration": world.duration,
+        "num_segments": len(frames),
+        "frames": [frame.tobytes() for frame in frames],
+        "frame_shape": list(frames.shape[1:3]),
+        "frame_codec": "raw",
+    }
+
+
+def _windows(world: World, scene: Scene, index: int) -> np.ndarray:
+    """Sound around each instant, (K, samples) int16, shifted inward at the edges as in [`read_clip`]."""
+    rate, size = world.sampling.sampling_rate, round(world.sampling.window_seconds * world.sampling.sampling_rate)
+    recordings = None
+    if world.recordings is not None:
+        track = np.random.default_rng((world.seed, index // world.videos_per_track))
+        recordings = {name: waves[int(track.integers(len(waves)))] for name, waves in world.recordings.items()}
+    sound = render_sound(scene, sampling_rate=rate, recordings=recordings)
+    starts = np.clip(np.rint(world.times * rate - size / 2), 0, len(sound) - size).astype(int)
+    windows = np.stack([sound[start : start + size] for start in starts])
+    return np.rint(windows * 32767).astype(np.int16)

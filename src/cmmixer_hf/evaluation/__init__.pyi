@@ -1,0 +1,20 @@
+from .classification import cross_validate, predict_clips, score_classification, split_folds
+from .command import EvaluateSettings, evaluate, evaluate_folds
+from .results import EvaluationResult, Score
+from .retrieval import ClipEmbeddings, embed_clips, evaluate_retrieval, score_twins
+
+__all__ = [
+    "ClipEmbeddings",
+    "EvaluateSettings",
+    "EvaluationResult",
+    "Score",
+    "cross_validate",
+    "embed_clips",
+    "evaluate",
+    "evaluate_folds",
+    "evaluate_retrieval",
+    "predict_clips",
+    "score_classification",
+    "score_twins",
+    "split_folds",
+]

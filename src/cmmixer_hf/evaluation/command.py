@@ -1,0 +1,182 @@
+"""A saved model and prepared clips → scores in a JSON file (`cmmixer evaluate`), in one process or in many.
+
+cmmixer evaluate SHARDS --model MODEL
+torchrun --nproc_per_node 8 -m cmmixer_hf.cli evaluate SHARDS --model MODEL
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import PartialState
+from transformers import AutoConfig
+
+from ..data.batches import SourceError
+from ..data.prepared_clips import PreparedClips, load_prepared
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..media.processing_cmmixer import CMMixerProcessor
+from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerForVideoClassification
+from .classification import Classifier, cross_validate, predict_clips, score_classification
+from .intervals import CONFIDENCE
+from .results import EvaluationResult, Score, package_versions, scores_table
+from .retrieval import POOL_SIZE, embed_clips, score_retrieval
+
+Evaluated = CMMixerForRetrieval | CMMixerForVideoClassification | CMMixerForAudioClassification
+TASKS: dict[type[Evaluated], str] = {
+    CMMixerForRetrieval: "retrieval",
+    CMMixerForVideoClassification: "video-classification",
+    CMMixerForAudioClassification: "audio-classification",
+}
+
+
+@dataclass
+class EvaluateSettings:
+    """Score a retrieval model or a classifier on prepared clips."""
+
+    shards: str = field(metadata={"help": "folder that `cmmixer prepare` wrote"})
+    model: str = field(metadata={"help": "folder or Hub name of a fine-tuned model"})
+    output: str = field(default="evaluation.json", metadata={"help": "JSON file for the results"})
+    split: str | None = field(default=None, metadata={"help": "evaluate the clips of this split alone"})
+    fold: int | None = field(default=None, metadata={"help": "evaluate the clips of this fold alone"})
+    pool_size: int = field(default=POOL_SIZE, metadata={"help": "candidates of a query; more clips make several pools"})
+    similarity: Literal["segments", "pooled"] = field(default="segments", metadata={"help": "how two clips compare"})
+    average_views: bool = field(default=False, metadata={"help": "average predictions over the clips of one file"})
+    batch_size: int = field(default=32, metadata={"help": "clips at a time"})
+    resamples: int = field(default=1000, metadata={"help": "of the bootstrap that gives the intervals"})
+    seed: int = field(default=0, metadata={"help": "of the pools and of the bootstrap"})
+
+
+def evaluate(settings: EvaluateSettings) -> EvaluationResult:
+    """Score a model, print the table and write the file; under torchrun every process works on its share.
+
+    Raises:
+        SourceError: the model or the shards cannot be used; the message says why.
+    """
+    if min(settings.pool_size, settings.batch_size, settings.resamples) < 1:
+        raise SourceError(
+            "pool_size, batch_size and resamples must be at least 1, got "
+            f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
+        )
+    state = _state()
+    model = load_for_evaluation(settings.model).to(state.device)
+    extractor = CMMixerProcessor.from_pretrained(settings.model).feature_extractor
+    clips = load_prepared(settings.shards)
+    for column, value in (("split", settings.split), ("fold", settings.fold)):
+        if value is not None:
+            clips = clips.select_where(column, value)
+    if isinstance(model, CMMixerForRetrieval):
+        scores, protocol = _evaluate_retrieval(model, clips, extractor, settings)
+    else:
+        scores, protocol = _evaluate_classification(model, clips, extractor, settings)
+    result = EvaluationResult(
+        task=TASKS[type(model)],
+        model={
+            "name": settings.model,
+            "architecture": type(model).__name__,
+            "parameters": model.num_parameters(),
+        },
+        data=_describe(clips, settings.shards, split=settings.split, fold=settings.fold),
+        protocol={"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE} | protocol,
+        scores=scores,
+        versions=package_versions(),
+    )
+    _report(result, settings.output)
+    return result
+
+
+def evaluate_folds(
+    clips: PreparedClips, evaluate_fold: Callable[[int, list[int]], EvaluationResult], output: str | Path
+) -> EvaluationResult:
+    """Cross-validate a classifier ([`cross_validate`]), print each fold's first score and write means and spreads.
+
+    Args:
+        clips: all prepared clips, each with a fold.
+        evaluate_fold: from a fold's number and the places of the clips outside of it to what [`evaluate`] finds in it.
+        output: folder for `evaluation.json`.
+
+    Raises:
+        SourceError: a clip has no fold, or there are fewer than two.
+    """
+    results: list[EvaluationResult] = []
+
+    def train_fold(fold: int, others: list[int], _held_out: list[int]) -> list[Score]:
+        results.append(evaluate_fold(fold, others))
+        first, *_ = scores = results[-1].scores
+        _state().print(f"{fold}: {first.metric} {first.value:.1f} %", flush=True)
+        return scores
+
+    scores = cross_validate(clips["fold"], train_fold)
+    first = results[0]
+    result = replace(
+        first,
+        model=first.model | {"name": str(output)},
+        data=_describe(clips, first.data["name"]),
+        protocol={"folds": len(results)} | {name: first.protocol[name] for name in ("classes", "average_views")},
+        scores=scores,
+    )
+    _report(result, Path(output) / "evaluation.json")
+    return result
+
+
+def load_for_evaluation(model: str) -> Evaluated:
+    """A saved model as the class that its configuration names, from safetensors only.
+
+    Raises:
+        SourceError: there is no such model, or it has no head to evaluate.
+    """
+    classes = {model_class.__name__: model_class for model_class in TASKS}
+    try:
+        architecture = (AutoConfig.from_pretrained(model).architectures or ["no architecture"])[0]
+        if architecture not in classes:
+            raise SourceError(f"{model} is a {architecture}; fine-tune it first: scored are {', '.join(classes)}")
+        return classes[architecture].from_pretrained(model, use_safetensors=True)
+    except OSError as error:
+        raise SourceError(f"{model} is neither a model's folder nor a Hub name that can be reached: {error}") from error
+
+
+def _state() -> PartialState:
+    """Which process this is, of how many."""
+    return PartialState(cpu=not torch.accelerator.is_available())
+
+
+def _describe(clips: PreparedClips, name: str, *, split: str | None = None, fold: int | None = None) -> dict[str, Any]:
+    """Which clips were evaluated."""
+    digest = hashlib.sha256("\n".join(clips["clip_id"]).encode()).hexdigest()[:16]
+    return {"name": name, "split": split, "fold": fold, "clips": len(clips), "digest": digest}
+
+
+def _report(result: EvaluationResult, output: str | Path) -> None:
+    """Write the file and print the table, in the main process alone."""
+    if _state().is_main_process:
+        result.save(output)
+        print(f"{scores_table(result.scores)}\n\n{result.data['clips']} clips; {output} says what was measured and how")
+
+
+def _evaluate_retrieval(
+    model: CMMixerForRetrieval, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
+) -> tuple[list[Score], dict[str, Any]]:
+    """Scores, and how they were measured."""
+    scores = score_retrieval(
+        embed_clips(model, clips, extractor, batch_size=settings.batch_size),
+        pool_size=settings.pool_size,
+        similarity=settings.similarity,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    pool_size = min(settings.pool_size, len(clips))
+    return scores, {"pool_size": pool_size, "pools": len(clips) // pool_size, "similarity": settings.similarity}
+
+
+def _evaluate_classification(
+    model: Classifier, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
+) -> tuple[list[Score], dict[str, Any]]:
+    """Scores, and how they were measured."""
+    predictions = predict_clips(
+        model, clips, extractor, average_views=settings.average_views, batch_size=settings.batch_size
+    )
+    scores = score_classification(predictions, resamples=settings.resamples, seed=settings.seed)
+    samples, classes = predictions.labels.shape
+    return scores, {"classes": classes, "samples": samples, "average_views": settings.average_views}

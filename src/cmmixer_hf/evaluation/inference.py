@@ -1,0 +1,106 @@
+"""Prepared clips through a model, each process its share, without augmentation and without gradients."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate.utils import send_to_device
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+from tqdm.auto import tqdm
+
+from ..data.batches import StackMaker, collate_clips
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+
+MEDIA = ("frames", "waveforms")
+Row = dict[str, Any]
+Found = TypeVar("Found")
+
+
+def map_batches(
+    function: Callable[[dict[str, Tensor], list[Row]], Found],
+    clips: Dataset,
+    extractor: CMMixerFeatureExtractor,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int = 32,
+    progress: bool = True,
+    description: str = "evaluating",
+) -> list[Found]:
+    """What `function` finds in each batch of prepared clips, in their order, each clip once.
+
+    Under `torch.distributed` every process works on one run of consecutive clips, and all of them get all results;
+    shares may differ by a clip, for nothing is padded.
+
+    Args:
+        function: from `pixel_values` and `audio_values` on the device, and the clips' rows without their media, to
+            something that can be pickled: CPU tensors, lists.
+        clips: map-style dataset of prepared clips, such as [`load_prepared`] returns.
+        extractor: makes the stacks.
+        device: where they are made.
+        batch_size: clips at a time.
+        progress: show a bar, in the first process.
+        description: what the bar says.
+
+    Raises:
+        ValueError: there are no clips.
+    """
+    if not len(clips):
+        raise ValueError("there are no clips to evaluate")
+    share = _share(len(clips))
+    loader: DataLoader = DataLoader(Subset(clips, share), batch_size=batch_size, collate_fn=_collate)
+    make_stacks = StackMaker(extractor)
+    hidden = not progress or share.start > 0
+    found = [
+        function(make_stacks(send_to_device(batch, device)), rows)
+        for batch, rows in tqdm(loader, desc=description, unit="batch", disable=hidden)
+    ]
+    return _gather(found)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; the mode of before afterwards.
+
+    >>> model = nn.Dropout()
+    >>> with evaluating(model):
+    ...     model(torch.ones(3)).tolist(), model.training
+    ([1.0, 1.0, 1.0], False)
+    >>> model.training
+    True
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def _collate(rows: list[Row]) -> tuple[dict[str, Any], list[Row]]:
+    facts = [{name: value for name, value in row.items() if name not in MEDIA} for row in rows]
+    return collate_clips(rows), facts
+
+
+def _share(count: int) -> range:
+    """Consecutive places of this process among `count`."""
+    if not _distributed():
+        return range(count)
+    rank, processes = dist.get_rank(), dist.get_world_size()
+    return range(rank * count // processes, (rank + 1) * count // processes)
+
+
+def _gather(found: list[Found]) -> list[Found]:
+    if not _distributed():
+        return found
+    shares: list[list[Found]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(shares, found)
+    return [result for share in shares for result in share]
+
+
+def _distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,199 @@
+"""Weights from elsewhere → ours: MAE's and transformers' ViTMAE's checkpoints, the released CMMixer's and CAV-MAE's.
+
+Nothing is loaded silently: each conversion tells of every key whether it was used, replaced, left over or unfitting.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..files import atomic_directory
+from ..media.feature_extraction_cav_mae import CAVMAEFeatureExtractor
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..models.configuration_cmmixer import CMMixerConfig
+from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification, CAVMAEForPreTraining
+from ..models.modeling_cmmixer import CMMixerForPreTraining
+from .layouts import (
+    CAV_MAE,
+    MAE,
+    POSITIONS,
+    Layout,
+    bare_name,
+    infer_cav_mae_config,
+    infer_cav_mae_config_from_mae,
+    infer_config,
+    mae_to_cav_mae,
+)
+
+WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
+PAPER_DECODER = {
+    name: getattr(CMMixerConfig, name)
+    for name in (
+        "decoder_hidden_size",
+        "decoder_num_hidden_layers",
+        "decoder_num_attention_heads",
+        "decoder_intermediate_size",
+    )
+}
+
+
+@dataclass
+class ConvertSettings:
+    """Turn MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights into ours, with a report of every key."""
+
+    source: str = field(
+        metadata={"help": "file, folder or Hub name of MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights"}
+    )
+    output_dir: str = field(metadata={"help": "folder for the model, its feature extractor and the report"})
+    decoder_type: str = field(default="solo", metadata={"help": "solo or duet"})
+    keep_decoder: bool = field(
+        default=True, metadata={"help": "take over the decoder's sizes; else the paper's 256 × 4"}
+    )
+    architecture: Literal["cmmixer", "cav_mae"] = field(
+        default="cmmixer", metadata={"help": "what MAE's or ViTMAE's weights become"}
+    )
+    classifier_stream: Literal["joint", "audio", "video"] = field(
+        default="joint", metadata={"help": "what a fine-tuned CAV-MAE listens to"}
+    )
+
+
+@dataclass
+class ConversionReport:
+    """What became of every key.
+
+    Args:
+        used: their key → the keys of ours that it filled.
+        replaced: position tables → how far ours, which are computed, lie from theirs (largest difference; `None` where
+            theirs is for another grid).
+        unused: their keys that have no place in our model.
+        inactive: their keys that no forward pass of theirs reads.
+        unfitting: their key → both shapes; left out.
+        missing: our keys that nothing filled, freshly initialised.
+    """
+
+    used: dict[str, list[str]] = field(default_factory=dict)
+    replaced: dict[str, float | None] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    inactive: list[str] = field(default_factory=list)
+    unfitting: dict[str, str] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"used       {theirs} → {', '.join(ours)}" for theirs, ours in self.used.items()]
+        lines += [f"replaced   {theirs}: computed, {_distance(value)}" for theirs, value in self.replaced.items()]
+        lines += [f"unused     {theirs}" for theirs in self.unused]
+        lines += [f"inactive   {theirs}: no forward pass reads it" for theirs in self.inactive]
+        lines += [f"unfitting  {theirs}: {shapes}" for theirs, shapes in self.unfitting.items()]
+        return "\n".join(lines + [f"missing    {ours}: freshly initialised" for ours in self.missing])
+
+
+def convert(settings: ConvertSettings) -> ConversionReport:
+    """Write other weights as a model of ours, and beside them `conversion.txt` with an account of each.
+
+    MAE's become a [`CMMixerForPreTraining`] or, with `architecture="cav_mae"`, a [`CAVMAEForPreTraining`]; CAV-MAE's
+    that one or, where they are fine-tuned, a [`CAVMAEForAudioVisualClassification`].
+    """
+    state = read_weights(settings.source)
+    model, extractor, layout = build(state, settings)
+    report = load_weights(model, state, layout)
+    with atomic_directory(settings.output_dir) as folder:
+        model.save_pretrained(folder)
+        extractor.save_pretrained(folder)
+        (Path(folder) / "conversion.txt").write_text(f"{report}\n")
+    print(report)
+    return report
+
+
+def build(
+    state: Mapping[str, Tensor], settings: ConvertSettings
+) -> tuple[PreTrainedModel, CMMixerFeatureExtractor, Layout]:
+    """The model that fits the weights, still without them, its extractor, and how they are named."""
+    if any(bare_name(name).startswith("blocks_u.") for name in state):
+        config = infer_cav_mae_config(state, classifier_stream=settings.classifier_stream)
+        fine_tuned = any(bare_name(name).startswith("mlp_head.") for name in state)
+        head = CAVMAEForAudioVisualClassification if fine_tuned else CAVMAEForPreTraining
+        extractor = CAVMAEFeatureExtractor(image_size=config.image_size, audio_length=config.audio_length)
+        return head(config), extractor, CAV_MAE
+    if settings.architecture == "cav_mae":
+        config = infer_cav_mae_config_from_mae(state)
+        modality_layers = config.num_hidden_layers - config.num_joint_layers
+        return CAVMAEForPreTraining(config), CAVMAEFeatureExtractor(), mae_to_cav_mae(modality_layers)
+    options = {} if settings.keep_decoder else PAPER_DECODER
+    model = CMMixerForPreTraining(infer_config(state, decoder_type=settings.decoder_type, **options))
+    return model, CMMixerFeatureExtractor(), MAE
+
+
+def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor], layout: Layout = MAE) -> ConversionReport:
+    """Fill `model` with another implementation's weights, given by its own names.
+
+    Raises:
+        ValueError: the layout is unknown, or the encoder would not be complete.
+    """
+    report = ConversionReport()
+    places = model.state_dict()
+    filled: dict[str, Tensor] = {}
+    for theirs, tensor in state.items():
+        filled |= _account(report, theirs, tensor, layout, places)
+    report.missing = [name for name in places if name not in filled]
+    needed = [name for name in report.missing if name.startswith(layout.encoder) and not re.search(layout.fresh, name)]
+    if needed:
+        raise ValueError(f"these weights leave the encoder incomplete: {needed[:5]} have no source\n{report}")
+    model.load_state_dict(filled, strict=False)
+    return report
+
+
+def _account(
+    report: ConversionReport, theirs: str, tensor: Tensor, layout: Layout, places: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """What one of their weights fills of ours, by name; the report has it in one of its lists."""
+    name = bare_name(theirs)
+    found = {ours: part for known, part in layout.translate(name, tensor) for ours in _places(known, places)}
+    misfits = [ours for ours, part in found.items() if part.shape != places[ours].shape]
+    if re.search(layout.inactive, name):
+        report.inactive.append(theirs)
+    elif misfits:
+        wrong = misfits[-1]
+        report.unfitting[theirs] = f"{tuple(found[wrong].shape)} instead of {tuple(places[wrong].shape)} of {wrong}"
+    elif found:
+        report.used[theirs] = list(found)
+        return found
+    elif POSITIONS.search(name):
+        report.replaced[theirs] = layout.distance(name, tensor)
+    else:
+        report.unused.append(theirs)
+    return {}
+
+
+def read_weights(source: str) -> dict[str, Tensor]:
+    """Tensors by name from a file, a folder or a Hub repository: safetensors, or a pickle of nothing but tensors."""
+    path = Path(source)
+    if not path.exists():
+        path = Path(snapshot_download(source, allow_patterns=list(WEIGHT_FILES)))
+    files = [path] if path.is_file() else [file for pattern in WEIGHT_FILES for file in sorted(path.glob(pattern))]
+    if not files:
+        raise FileNotFoundError(f"{source} holds no weights: expected one of {', '.join(WEIGHT_FILES)}")
+    kind = files[0].suffix
+    state: dict[str, Tensor] = {}
+    for file in files:
+        if file.suffix == kind:
+            state |= load_file(file) if kind == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    state = state.get("model", state)  # type: ignore[assignment]  # MAE's files hold {"model": …}
+    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _places(name: str, places: Mapping[str, Tensor]) -> list[str]:
+    """Where one of our names stands in a model: a shared decoder fills both of Duet, a shared head both modalities."""
+    pattern = re.escape(name).replace(r"decoders\.0\.", r"decoders\.\d+\.").replace(r"\*", r"\w+")
+    return [ours for ours in places if re.fullmatch(pattern, ours)]
+
+
+def _distance(value: float | None) -> str:
+    return "theirs is for another grid" if value is None else f"at most {value:.1e} from theirs"

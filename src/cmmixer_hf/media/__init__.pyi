@@ -1,0 +1,19 @@
+from .feature_extraction_cav_mae import CAVMAEFeatureExtractor
+from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .opening import MediaError
+from .processing_cmmixer import clip_sampling
+from .reading import Clip, Sampling, probe, read_clip, read_windows, segment_midpoints, write_clip
+
+__all__ = [
+    "CAVMAEFeatureExtractor",
+    "CMMixerFeatureExtractor",
+    "Clip",
+    "MediaError",
+    "Sampling",
+    "clip_sampling",
+    "probe",
+    "read_clip",
+    "read_windows",
+    "segment_midpoints",
+    "write_clip",
+]

@@ -1,0 +1,90 @@
+"""File in, tensors out: decoding and feature extraction in one call."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from transformers import BatchFeature, ProcessorMixin
+
+from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .reading import Clip, Sampling, read_clip
+
+
+def clip_sampling(extractor: CMMixerFeatureExtractor, shorter_side: int | None = None) -> Sampling:
+    """What to read from a file for an extractor: K frames and windows as in §3.2 and §4.3."""
+    return Sampling(
+        num_frames=extractor.num_frames,
+        window_seconds=extractor.window_seconds,
+        sampling_rate=extractor.sampling_rate,
+        shorter_side=max(extractor.image_height_width) if shorter_side is None else shorter_side,
+    )
+
+
+class CMMixerProcessor(ProcessorMixin):
+    r"""Wraps [`CMMixerFeatureExtractor`] so that paths of media files work wherever arrays do.
+
+    Args:
+        feature_extractor ([`CMMixerFeatureExtractor`]): makes the stacks.
+
+    Example:
+
+    >>> processor = CMMixerProcessor(CMMixerFeatureExtractor(image_size=64))
+    >>> processor(audio=np.zeros((8, 41600), dtype=np.float32))["audio_values"].shape
+    torch.Size([1, 8, 3, 64, 64])
+    """
+
+    def __init__(self, feature_extractor: CMMixerFeatureExtractor):
+        super().__init__(feature_extractor)
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """`pixel_values` and `audio_values`."""
+        return self.feature_extractor.model_input_names
+
+    def __call__(
+        self,
+        videos: Any = None,
+        audio: Any = None,
+        *,
+        start: float | None = None,
+        end: float | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Make the stacks of one or several files.
+
+        Args:
+            videos: path of a video file or a list of them, or what the feature extractor takes.
+            audio: path of an audio or video file whose sound is wanted, or a list, or what the feature extractor takes.
+            start, end: part of the files to use, in seconds; all of it by default.
+            kwargs: passed to the feature extractor (`augment`, `generator`, `device`, `return_tensors`).
+
+        Returns:
+            `pixel_values` where `videos` is given and `audio_values` where `audio` is, (batch, K, 3, height, width).
+
+        Raises:
+            MediaError: a file cannot be used; it names the file, the reason and what to do.
+        """
+        sampling = clip_sampling(self.feature_extractor)
+
+        def read_frames(path: str | os.PathLike) -> Clip:
+            return read_clip(path, sampling, start=start, end=end, audio=False)
+
+        def read_sound(path: str | os.PathLike) -> Clip:
+            return read_clip(path, sampling, start=start, end=end, video=False)
+
+        videos = _read_paths(videos, lambda path: read_frames(path).frames)
+        audio = _read_paths(audio, lambda path: read_sound(path).waveforms)
+        return self.feature_extractor(videos=videos, audio=audio, **kwargs)
+
+
+def _read_paths(value: Any, read: Callable[[str | os.PathLike], np.ndarray | None]) -> Any:
+    """Paths become arrays; anything else stays."""
+    if isinstance(value, (str, os.PathLike)):
+        return [read(value)]
+    if isinstance(value, Sequence) and len(value) and all(isinstance(item, (str, os.PathLike)) for item in value):
+        return [read(item) for item in value]
+    return value
+
+
+__all__ = ["CMMixerProcessor"]

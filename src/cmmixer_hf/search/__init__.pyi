@@ -1,0 +1,31 @@
+from .embedding import MODALITIES, Cutting, Embedder, embed_files
+from .faiss_store import FaissStore
+from .index import IndexFacts, Match, RetrievalIndex, update_index
+from .index_rows import POOLED, SEGMENTS, make_rows, matrix, pool
+from .indexing import IndexSettings, build_index
+from .library import LibraryFile
+from .match_picture import draw_match
+from .searcher import QueryPart, Searcher
+
+__all__ = [
+    "MODALITIES",
+    "POOLED",
+    "SEGMENTS",
+    "Cutting",
+    "Embedder",
+    "FaissStore",
+    "IndexFacts",
+    "IndexSettings",
+    "LibraryFile",
+    "Match",
+    "QueryPart",
+    "RetrievalIndex",
+    "Searcher",
+    "build_index",
+    "draw_match",
+    "embed_files",
+    "make_rows",
+    "matrix",
+    "pool",
+    "update_index",
+]

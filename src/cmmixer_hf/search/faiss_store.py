@@ -1,0 +1,238 @@
+"""Rows in Arrow files of a folder, mapped into memory; FAISS, through `datasets`, finds candidates by pooled vectors.
+
+No file is ever changed: an update writes new ones beside the old. Which of them count stands in the index's one JSON
+file, which is replaced in one step, so that a reader or a kill finds the old state or the new one, never half of each.
+"""
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset
+from datasets.search import FaissIndex
+
+from ..files import atomic_file
+from .index_facts import DamagedIndexError
+from .index_rows import POOLED, SEGMENTS, Floats, Where, matching, matrix
+
+ROWS_PER_PART = 4096
+# A file is told from another by its size and this many blocks of it, evenly spread: all of a small file, and an
+# instant's work for one of gigabytes, whose end is what a full disk or a broken copy takes away.
+BLOCKS, BLOCK_BYTES = 16, 1 << 16
+INDEX_TYPES = ("flat", "ivf", "hnsw")
+# FAISS wants so many vectors for each list of an inverted file; searched are a share of the lists, but not too few.
+VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 16, 64
+NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 80, 256  # of the HNSW graph
+TRAINING_VECTORS_PER_LIST = 64
+
+
+class FaissStore:
+    """Rows and a FAISS index of their pooled vectors."""
+
+    def __init__(self, rows: pa.Table, index: FaissIndex):
+        self.rows = rows
+        self._index = index
+        # Without a fingerprint of its own, `datasets` would read all rows to compute one.
+        self._gather = Dataset(rows, fingerprint=uuid.uuid4().hex).with_format("arrow")
+
+    @classmethod
+    def from_rows(cls, rows: pa.Table, index_type: str = "flat") -> "FaissStore":
+        """Index rows: `"flat"` compares a query with all of them, `"ivf"` and `"hnsw"` with few, and may miss some."""
+        return cls(rows, _build(rows, index_type))
+
+    @classmethod
+    def open(cls, folder: Path, files: Mapping[str, Any]) -> "FaissStore":
+        """The store that [`save`] or [`update`] described by `files`.
+
+        Raises:
+            DamagedIndexError: a file is missing, or is not the one that was written.
+        """
+        damaged = [name for name, facts in files.items() if file_facts(folder / name) != facts]
+        if damaged:
+            names = f"{damaged[0]}{f' and {len(damaged) - 1} others' if len(damaged) > 1 else ''}"
+            raise DamagedIndexError(
+                f"{folder} is damaged, {names} is not the file that was written: delete the folder and build it again"
+            )
+        parts = [name for name in files if name.endswith(".arrow")]
+        (vectors,) = (name for name in files if name.endswith(".faiss"))
+        module = _faiss()
+        index = module.read_index(str(folder / vectors), module.IO_FLAG_MMAP_IFC)
+        return cls(pa.concat_tables(read_part(folder / name) for name in parts), FaissIndex(custom_index=index))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
+        """The `k` rows whose pooled vectors are most similar, best first; of those that meet a filter, if there is one.
+
+        A filter is answered exactly, and so is a query for which an approximate index finds less than it should: where
+        `k` rows exist, `k` come back.
+        """
+        k = min(k, len(self))
+        found = np.empty(0, dtype=int)
+        if not where:
+            found = self._index.search(pooled, k).indices
+            found = found[found >= 0]
+        if len(found) < k:
+            found = self._exact(pooled, k, matching(self.rows, where))
+        return self._gather[found.tolist()]
+
+    def files(self) -> dict[str, tuple[str, str]]:
+        """Stamp and metadata (JSON) of every file that has rows, by its path."""
+        path, *known = (self.rows[name].to_pylist() for name in ("path", "stamp", "metadata"))
+        return dict(zip(path, zip(*known, strict=True), strict=True))
+
+    def tables(self, paths: AbstractSet[str]) -> Iterator[pa.Table]:
+        """The rows of some files."""
+        wanted = pa.array(sorted(paths), pa.string())
+        for batch in self.rows.to_batches():
+            yield pa.table(batch).filter(pc.is_in(batch["path"], wanted))
+
+    def close(self) -> None:
+        """Nothing to let go of: files are mapped, not open."""
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write everything into a folder; its description, for [`open`]."""
+        return self._write_index(folder, _write_parts(folder, [self.rows]))
+
+    def _write_index(self, folder: Path, names: Iterable[str]) -> dict[str, Any]:
+        name = f"pooled-{uuid.uuid4().hex[:12]}.faiss"
+        with atomic_file(folder / name) as partial:
+            self._index.save(partial)
+        return {name: file_facts(folder / name) for name in (*names, name)}
+
+    def _exact(self, pooled: Floats, k: int, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        """The best `k` of the wanted rows, by comparing all of them."""
+        scores = np.full(len(self), -np.inf, dtype=np.float32)
+        start = 0
+        for chunk in self.rows[POOLED].chunks:
+            places = slice(start, start + len(chunk))
+            of_chunk = wanted[places]
+            if of_chunk.any():
+                scores[places][of_chunk] = matrix(chunk)[of_chunk] @ pooled
+            start += len(chunk)
+        k = min(k, int(wanted.sum()))
+        best = np.argpartition(-scores, max(k - 1, 0))[:k]
+        return best[np.argsort(-scores[best], kind="stable")]
+
+
+def update(
+    folder: Path, files: Mapping[str, Any], new: Iterable[pa.Table], drop: AbstractSet[str], index_type: str
+) -> dict[str, Any]:
+    """Add rows to a folder's, without those whose path is in `drop`; the description of what then counts.
+
+    Parts that are full and keep all their rows stay as they are. What `files` describes is not touched.
+    """
+    full, loose = [], []
+    for name in files:
+        if name.endswith(".arrow"):
+            rows = read_part(folder / name)
+            kept = _without(rows, drop)
+            if len(kept) == len(rows) >= ROWS_PER_PART:
+                full.append(name)
+            else:
+                loose.append(kept)
+    names = [*full, *_write_parts(folder, chain(loose, new))]
+    rows = pa.concat_tables(read_part(folder / name) for name in names)
+    return FaissStore.from_rows(rows, index_type)._write_index(folder, names)
+
+
+def sweep(folder: Path, files: Mapping[str, Any]) -> None:
+    """Delete what earlier updates or killed ones left in a folder and `files` does not name."""
+    for pattern in ("part-*.arrow", "pooled-*.faiss", ".part-*.partial-*", ".pooled-*.partial-*"):
+        for path in folder.glob(pattern):
+            if path.name not in files:
+                path.unlink()
+
+
+def write_part(folder: Path, rows: pa.Table) -> str:
+    """Write rows to a new file of a folder, whole or not at all; its name."""
+    name = f"part-{uuid.uuid4().hex[:12]}.arrow"
+    with atomic_file(folder / name) as partial, pa.ipc.new_file(str(partial), rows.schema) as writer:
+        writer.write_table(rows.combine_chunks())
+    return name
+
+
+def read_part(path: Path) -> pa.Table:
+    """Rows of a file, mapped into memory."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()
+
+
+def file_facts(path: Path) -> list[int | str] | None:
+    """Size and digest of a file (of blocks that are spread over it, where it is large); `None` where it is missing."""
+    if not path.is_file():
+        return None
+    size = path.stat().st_size
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        if size <= BLOCKS * BLOCK_BYTES:
+            digest.update(file.read())
+        else:
+            for start in np.linspace(0, size - BLOCK_BYTES, BLOCKS).astype(int):
+                digest.update(os.pread(file.fileno(), BLOCK_BYTES, int(start)))
+    return [size, digest.hexdigest()]
+
+
+def _write_parts(folder: Path, tables: Iterable[pa.Table]) -> list[str]:
+    """Write rows as files of `ROWS_PER_PART` each, the last one excepted; their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    names: list[str] = []
+    waiting: list[pa.Table] = []
+    for table in tables:
+        waiting.append(table)
+        while sum(map(len, waiting)) >= ROWS_PER_PART:
+            rows = pa.concat_tables(waiting)
+            names.append(write_part(folder, rows.slice(0, ROWS_PER_PART)))
+            waiting = [rows.slice(ROWS_PER_PART)]
+    rest = pa.concat_tables(waiting)
+    return [*names, write_part(folder, rest)] if len(rest) else names
+
+
+def _without(rows: pa.Table, drop: AbstractSet[str]) -> pa.Table:
+    dropped = pc.is_in(rows["path"], pa.array(sorted(drop), pa.string()))
+    return rows.filter(pc.invert(dropped)) if pc.any(dropped).as_py() else rows
+
+
+def _build(rows: pa.Table, index_type: str) -> FaissIndex:
+    module = _faiss()
+    size = rows.schema.field(POOLED).type.list_size
+    if index_type == "flat":
+        index = module.index_factory(size, "Flat", module.METRIC_INNER_PRODUCT)
+    elif index_type == "hnsw":
+        index = module.index_factory(size, f"HNSW{NEIGHBOURS},Flat", module.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
+    elif index_type == "ivf":
+        lists = max(1, min(round(4 * len(rows) ** 0.5), len(rows) // VECTORS_PER_LIST))
+        index = module.index_factory(size, f"IVF{lists},Flat", module.METRIC_INNER_PRODUCT)
+        index.train(_sample(rows, lists * TRAINING_VECTORS_PER_LIST))
+        index.nprobe = max(SEARCHED_LISTS, round(SEARCHED_SHARE * lists))
+    else:
+        raise ValueError(f"index_type must be one of {', '.join(INDEX_TYPES)}, got {index_type!r}")
+    vectors = Dataset(rows.drop_columns([SEGMENTS]), fingerprint=uuid.uuid4().hex)
+    vectors.add_faiss_index(POOLED, custom_index=index)
+    return vectors.get_index(POOLED)
+
+
+def _sample(rows: pa.Table, count: int) -> Floats:
+    """Evenly spaced pooled vectors: the first ones would be those of the first folders alone."""
+    places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
+    return np.concatenate([matrix(chunk) for chunk in rows[POOLED].take(places).chunks])
+
+
+def _faiss() -> ModuleType:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError('the index needs FAISS: pip install "cmmixer_hf[index]"') from error
+    return faiss

@@ -1,0 +1,283 @@
+"""Embeddings → ranked items: candidates by pooled vectors, ranked exactly by their segments."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+from torch import Tensor
+
+from ..models.similarity import combine_queries, segment_similarity
+from .faiss_store import FaissStore, sweep, update
+from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
+from .index_rows import PLACE, Floats, Where, make_rows, pool, relabel, row_items, row_segments
+from .milvus_store import MilvusStore
+
+# Candidates whose segments are compared; so many cost a millisecond.
+CANDIDATES = 200
+
+__all__ = ["DamagedIndexError", "IndexFacts", "Match", "ModelMismatchError", "RetrievalIndex", "combine_queries"]
+
+
+class Store(Protocol):
+    """Where an index keeps its rows: `FaissStore` in files, `MilvusStore` in a database."""
+
+    def __len__(self) -> int: ...
+
+    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
+        """Rows with the most similar pooled vectors, best first: `k` where so many meet the filter."""
+
+    def files(self) -> dict[str, tuple[str, str]]:
+        """Stamp and metadata (JSON) of every file that has rows, by its path."""
+
+    def tables(self, paths: AbstractSet[str]) -> Iterator[pa.Table]:
+        """The rows of some files."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """One ranked item.
+
+    Args:
+        item: its metadata; `path`, and `start` and `end` in seconds where it is a part of its file.
+        score: the mean cosine over segments, in [−1, 1].
+        similarity: cosine of each segment of the query (rows) with each of the item; `score` is its diagonal's mean.
+    """
+
+    item: dict[str, Any]
+    score: float
+    similarity: tuple[tuple[float, ...], ...]
+
+    @property
+    def title(self) -> str:
+        """Its title, or else its file."""
+        return str(self.item.get("title") or self.item.get("path", ""))
+
+    @property
+    def position(self) -> str:
+        """Where in its file it lies; empty where that is not known.
+
+        >>> Match({"start": 30.0, "end": 60.0}, 0.9, ()).position
+        '0:30-1:00'
+        """
+        return f"{clock(self.item['start'])}-{clock(self.item['end'])}" if "start" in self.item else ""
+
+
+class RetrievalIndex:
+    """Items with segment embeddings, searched by the score that Eq. 2 trains; [`build`] makes one, [`load`] opens one.
+
+    Args:
+        facts: which model made the embeddings, and how.
+        store: where the rows are.
+
+    Example:
+
+    >>> import torch
+    >>> embeds = nn.functional.normalize(torch.randn(3, 8, 32), dim=-1)
+    >>> index = RetrievalIndex.build([{"title": name} for name in ("a", "b", "c")], embeds, model="demo")
+    >>> index.search(embeds[1], k=1)[0].item["title"]
+    'b'
+    """
+
+    def __init__(self, facts: IndexFacts, store: Store):
+        self.facts = facts
+        self.store = store
+
+    @classmethod
+    def build(
+        cls,
+        items: Sequence[Mapping[str, Any]],
+        segment_embeds: Tensor,
+        *,
+        model: str,
+        identity: str = "",
+        index_type: str = "flat",
+    ) -> "RetrievalIndex":
+        """Index items by their embeddings, in memory.
+
+        Args:
+            items: metadata of each item (`title`, `path`, …); `start` and `end` in seconds for parts of files.
+            segment_embeds: (items, K, size), L2-normalised.
+            model: name or folder of the model that made the embeddings.
+            identity: its digest, `Embedder.identity`, so that another model's queries can be refused.
+            index_type: `"flat"` is exact; `"ivf"` and `"hnsw"` are for millions, and miss some.
+
+        Raises:
+            ValueError: the numbers of items and embeddings differ, or there are none.
+        """
+        if len(items) != len(segment_embeds) or not len(items):
+            raise ValueError(
+                f"got {len(items)} items and {len(segment_embeds)} embeddings; they must be as many, not none"
+            )
+        _, num_segments, size = segment_embeds.shape
+        facts = IndexFacts(model, num_segments, size, identity, index_type=index_type)
+        return cls(facts, FaissStore.from_rows(make_rows(items, segment_embeds), index_type))
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    @property
+    def model(self) -> str:
+        """Name or folder of the model that made the embeddings."""
+        return self.facts.model
+
+    def search(self, query: Tensor, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Match]:
+        """The `k` best files, each by its best part, best first.
+
+        Args:
+            query: segment embeddings (K, size).
+            k: how many; fewer come back only where the index, or what meets the filter, has fewer.
+            where: metadata that an item must have, `{"genre": "jazz"}`; of several values any will do, and a list in an
+                item's metadata has all of its members.
+        """
+        if query.shape != (self.facts.num_segments, self.facts.size):
+            expected = (self.facts.num_segments, self.facts.size)
+            raise ValueError(f"expected a query of shape {expected}, got {tuple(query.shape)}")
+        query = query.detach().float().cpu()
+        conditions = {
+            key: list(value) if isinstance(value, (list, tuple, set)) else [value]
+            for key, value in (where or {}).items()
+        }
+        wanted = max(k, CANDIDATES)
+        while True:  # until there are enough files, for many candidates may be parts of one
+            rows = self.store.candidates(pool(query).numpy(), wanted, conditions)
+            best = self._best_of_each_file(query, rows, k)
+            if len(best) == k or len(rows) < wanted:
+                return best
+            wanted *= 4
+
+    def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int) -> list[Match]:
+        if not len(rows):
+            return []
+        segments, paths = row_segments(rows, self.facts.num_segments), rows["path"].to_pylist()
+        scores = segment_similarity(query[None], segments)[0]
+        best: dict[object, int] = {}  # by file; an item without one stands for itself
+        for place in scores.argsort(descending=True, stable=True).tolist():
+            best.setdefault(place if paths[place] is None else paths[place], place)
+        places = list(best.values())[:k]
+        return [
+            Match(item, scores[place].item(), tuple(map(tuple, (query @ segments[place].T).tolist())))
+            for place, item in zip(places, row_items(rows.select(["metadata", *PLACE]).take(places)), strict=True)
+        ]
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the index into a folder, whole or not at all; one that was there before is replaced.
+
+        Raises:
+            ValueError: its rows lie in Milvus.
+        """
+        if not isinstance(self.store, FaissStore):
+            raise ValueError(f"the rows lie in Milvus ({self.facts.uri}), not in memory: use the index where it is")
+        _commit(Path(folder), self.facts, self.store.save(Path(folder)))
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "RetrievalIndex":
+        """Open a saved index. FAISS files are parsed by C++: load only what you or somebody you trust has written.
+
+        Rows are mapped into memory, not read, and large files are checked by samples (`faiss_store.file_facts`), so
+        that a million items are open in a moment.
+
+        Raises:
+            DamagedIndexError: there is no index, or it is damaged.
+            MilvusError: its rows lie in a Milvus that does not answer.
+        """
+        folder = Path(folder)
+        facts, files = read_facts(folder)
+        store = _open(folder, facts, files)
+        if store is None:
+            raise DamagedIndexError(f"{facts.uri} has no collection {facts.collection}: build it with `cmmixer index`")
+        return cls(facts, store)
+
+
+def known_files(folder: str | os.PathLike, facts: IndexFacts) -> dict[str, tuple[str, str]]:
+    """Stamp and metadata (JSON) of every file in the index that `facts` describe, by path; nothing where there is none.
+
+    Raises:
+        ModelMismatchError: it is there, and was made by another model or in another way.
+        DamagedIndexError: it is there, and damaged.
+    """
+    folder = Path(folder)
+    files: dict[str, Any] = {}
+    if has_facts(folder):
+        of_folder, files = read_facts(folder)
+        of_folder.check_same_embeddings(facts, str(folder))
+    store = _open(folder, facts, files)
+    if store is None:
+        return {}
+    with closing(store):
+        if isinstance(store, MilvusStore) and (owner := store.owner()):
+            owner.check_same_embeddings(facts, f"collection {facts.collection}")
+        return store.files()
+
+
+def update_index(
+    folder: Path,
+    facts: IndexFacts,
+    new: Iterable[pa.Table],
+    *,
+    drop: AbstractSet[str] = frozenset(),
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Take the rows of some files out of an index and add others; make the index if it is not there yet.
+
+    Stopped at any moment, this leaves the index as it was, or (in Milvus) as the same call will complete it. That
+    `facts` fit what is there is for [`known_files`] to say.
+
+    Args:
+        folder: of the index.
+        facts: what the index is afterwards.
+        new: tables of [`rows.make_rows`], of files that are not in the index or in `drop`.
+        drop: paths.
+        metadata: what else is to stand (as JSON) with files that stay, by path.
+    """
+    metadata = metadata or {}
+    files: dict[str, Any] = {}
+    if facts.uri is None:
+        files = read_facts(folder)[1] if has_facts(folder) else {}
+        changed = _relabelled(FaissStore.open(folder, files), metadata) if metadata else ()
+        files = update(folder, files, chain(new, changed), drop | metadata.keys(), facts.index_type)
+    else:
+        with closing(MilvusStore(facts)) as store:
+            if store.owner() is None:
+                store.create()
+            store.update(chain(new, _relabelled(store, metadata)), drop)
+    _commit(folder, facts, files)
+
+
+def _relabelled(store: Store, metadata: Mapping[str, str]) -> Iterator[pa.Table]:
+    return (relabel(rows, metadata) for rows in store.tables(metadata.keys()))
+
+
+def _open(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> FaissStore | MilvusStore | None:
+    """The rows of an index, `None` where there are none yet."""
+    if facts.uri is None:
+        return FaissStore.open(folder, files) if files else None
+    store = MilvusStore(facts)
+    if store.owner() is None:
+        store.close()
+        return None
+    return store
+
+
+def _commit(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> None:
+    write_facts(folder, facts, files)
+    sweep(folder, files)
+
+
+def clock(seconds: float) -> str:
+    """A time as a player shows it.
+
+    >>> clock(63.4), clock(3600)
+    ('1:03', '1:00:00')
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,270 @@
+"""`cmmixer index`: a library → an index, on all processes, stopped and continued at will, kept up to date by new runs.
+
+Each process embeds its share of the files and keeps what is done under `INDEX/unfinished` (which all must reach). When
+all are done, the first one makes the index of it in one step.
+"""
+
+import csv
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from ..data.batches import SourceError
+from ..files import atomic_file
+from ..media.reading import MediaError
+from .embedding import MODALITIES, Cutting, Embedder, embed_files
+from .faiss_store import INDEX_TYPES
+from .index import RetrievalIndex, known_files, update_index
+from .index_facts import IndexFacts, has_facts, read_facts
+from .index_rows import metadata_json
+from .library import LibraryFile, read_library, same_stamp, stamp
+from .unfinished import PartWriter, Unfinished
+
+LEFT_OUT = "left_out.csv"
+SECTION_SECONDS = 30.0
+SHOWN = 20  # files that were left out; all of them are in LEFT_OUT
+LONGEST_WAIT = timedelta(days=30)  # of a process for one that has more to do
+
+
+@dataclass
+class IndexSettings:
+    """Embed a library of tracks or clips and write an index of them, or bring an index up to date.
+
+    What is not given stays as the index has it.
+    """
+
+    library: str = field(metadata={"help": "folder of media files, or a CSV or JSONL with a column `path`"})
+    index: str = field(metadata={"help": "folder of the index"})
+    model: str = field(metadata={"help": "folder or Hub name of a CMMixerForRetrieval"})
+    modality: str | None = field(
+        default=None, metadata={"help": "what to embed of each file: audio (default) or video"}
+    )
+    section_seconds: float | None = field(
+        default=None,
+        metadata={"help": "cut longer files into sections of so many seconds, 30 by default; 0: never cut"},
+    )
+    section_hop: float | None = field(
+        default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
+    )
+    index_type: str | None = field(
+        default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
+    )
+    uri: str | None = field(
+        default=None, metadata={"help": "keep the items in Milvus: http://host:port, or a FILE.db of this machine"}
+    )
+    collection: str | None = field(default=None, metadata={"help": "Milvus collection, `cmmixer` by default"})
+    remove_vanished: bool = field(
+        default=False, metadata={"help": "take files out of the index that the library does not have any more"}
+    )
+    content_hash: bool = field(
+        default=False, metadata={"help": "know files again by their content, not by size and time of change"}
+    )
+    batch_size: int = field(default=32, metadata={"help": "sections that the model embeds at once"})
+    num_workers: int = field(default=2, metadata={"help": "decoding threads a process"})
+
+
+@dataclass
+class Plan:
+    """What there is to do.
+
+    Args:
+        stamps: of the files to embed, which are new or changed.
+        todo: those of them that no earlier run has embedded already.
+        relabel: files whose metadata alone has changed, with the new metadata as JSON.
+        drop: paths whose present rows go.
+        unchanged: paths whose present rows stay, relabelled or not.
+        vanished: paths in the index that the library does not have.
+        errors: what is wrong with files that are not even there.
+    """
+
+    stamps: dict[str, str] = field(default_factory=dict)
+    todo: list[LibraryFile] = field(default_factory=list)
+    relabel: dict[str, str] = field(default_factory=dict)
+    drop: set[str] = field(default_factory=set)
+    unchanged: set[str] = field(default_factory=set)
+    vanished: set[str] = field(default_factory=set)
+    errors: dict[str, list[str]] = field(default_factory=dict)
+
+
+def build_index(settings: IndexSettings) -> None:
+    """Embed what is new or changed in a library and save the index; files that cannot be used are named.
+
+    Raises:
+        SourceError: the library, the model or a setting cannot be used.
+        MediaError: no file of the library can be used.
+        ModelMismatchError: the index was made by another model or in another way.
+    """
+    _check(settings)
+    folder = Path(settings.index)
+    old = read_facts(folder)[0] if has_facts(folder) else None
+    modality = settings.modality or (old.modality if old else MODALITIES[1])
+    library = read_library(settings.library, modality)
+    # Without being told, accelerate takes processes that have no accelerator for strangers.
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    embedder = Embedder(settings.model, state.device)
+    facts = _facts(settings, embedder, modality, old)
+    unfinished = Unfinished(folder / "unfinished", facts)
+    with _alone(folder) if state.is_main_process else nullcontext():
+        plan = _plan(library, settings, facts, unfinished) if state.is_main_process else None
+        (plan,) = broadcast_object_list([plan])
+        share = plan.todo[state.process_index :: state.num_processes]
+        _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
+        _wait_for_everyone(state)
+        if state.is_main_process:
+            _finish(plan, facts, folder, unfinished)
+
+
+def _check(settings: IndexSettings) -> None:
+    for name, allowed in (("modality", (*MODALITIES, None)), ("index_type", (*INDEX_TYPES, None))):
+        if getattr(settings, name) not in allowed:
+            words = ", ".join(filter(None, allowed))
+            raise SourceError(f"--{name} must be one of {words}, got {getattr(settings, name)}")
+    seconds, hop = settings.section_seconds, settings.section_hop
+    if (seconds is not None and seconds < 0) or (hop is not None and hop <= 0):
+        raise SourceError(f"--section_seconds must be 0 or more and --section_hop more than 0, got {seconds} and {hop}")
+
+
+def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: IndexFacts | None) -> IndexFacts:
+    """What the index will be; what is not asked for stays as it is."""
+    uri = settings.uri if settings.uri is None or "://" in settings.uri else os.path.abspath(settings.uri)
+    if old and uri and uri != old.uri:
+        raise SourceError(
+            f"{settings.index} keeps its items in {old.uri or 'files'}, not in {uri}: choose another folder"
+        )
+    uri = old.uri if old else uri
+    seconds, hop = settings.section_seconds, settings.section_hop
+    if seconds is None:
+        seconds, hop = (old.section_seconds, hop or old.section_hop) if old else (SECTION_SECONDS, hop)
+    return IndexFacts(
+        model=os.path.abspath(embedder.name) if Path(embedder.name).is_dir() else embedder.name,
+        num_segments=embedder.extractor.num_frames,
+        size=embedder.model.config.hidden_size,
+        identity=embedder.identity,
+        modality=modality,
+        section_seconds=seconds or None,
+        section_hop=(hop or seconds / 2) if seconds else None,
+        index_type=settings.index_type or (old.index_type if old else INDEX_TYPES[0]),
+        uri=uri,
+        collection=settings.collection or (old.collection if old else None) or ("cmmixer" if uri else None),
+    )
+
+
+def _wait_for_everyone(state: PartialState) -> None:
+    """Until all have done their share: one may need hours more than the patience of a process group lasts."""
+    if state.num_processes > 1:
+        torch.distributed.barrier(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep a second run off the same index."""
+    lock = FileLock(folder / ".lock")
+    try:
+        with lock.acquire(timeout=0):
+            yield
+    except Timeout as error:
+        raise SourceError(f"another run is writing {folder}: wait for it, or stop it") from error
+
+
+def _plan(library: list[LibraryFile], settings: IndexSettings, facts: IndexFacts, unfinished: Unfinished) -> Plan:
+    """Compare the library with the index and with what an earlier run has left."""
+    known = known_files(settings.index, facts)
+    unfinished.claim()
+    done = unfinished.done()
+    plan = Plan(vanished=known.keys() - {file.path for file in library})
+    for file in tqdm(library, desc="comparing", unit="file", disable=not settings.content_hash):
+        try:
+            now = stamp(file.path, content=settings.content_hash)
+        except OSError as error:
+            plan.errors[file.path] = [f"{file.path}: {error.strerror}; take it off the list"]
+            continue
+        before, metadata = known.get(file.path, (None, None))
+        if before is not None and same_stamp(before, now):
+            plan.unchanged.add(file.path)
+            if metadata != metadata_json(file.metadata):
+                plan.relabel[file.path] = metadata_json(file.metadata)
+            continue
+        plan.stamps[file.path] = now
+        if done.get(file.path) != now:
+            plan.todo.append(file)
+    plan.drop = known.keys() & plan.stamps.keys()
+    if settings.remove_vanished:
+        plan.drop |= plan.vanished
+    return plan
+
+
+def _embed(
+    files: list[LibraryFile],
+    stamps: dict[str, str],
+    embedder: Embedder,
+    settings: IndexSettings,
+    unfinished: Unfinished,
+    *,
+    quiet: bool,
+) -> None:
+    facts = unfinished.facts
+    cutting = Cutting(facts.modality, facts.section_seconds, facts.section_hop)
+    embedded = embed_files(files, embedder, cutting, batch_size=settings.batch_size, num_workers=settings.num_workers)
+    with (
+        PartWriter(unfinished) as writer,
+        tqdm(total=len(files), desc="embedding", unit="file", disable=quiet or not files) as bar,
+    ):
+        for done in embedded:
+            writer.add(done, stamps[done.file.path])
+            bar.update()
+
+
+def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished) -> None:
+    """Make the index of everything that was embedded, and say what came of it."""
+    errors = plan.errors | unfinished.errors(plan.stamps)
+    embedded = {path for rows in unfinished.rows(plan.stamps) for path in rows["path"].to_pylist()}
+    _write_left_out(folder / LEFT_OUT, errors, keep=plan.unchanged | plan.vanished - plan.drop)
+    _print_left_out(errors, folder / LEFT_OUT)
+    if not embedded and not plan.unchanged and plan.vanished <= plan.drop:
+        unfinished.clear()
+        raise MediaError(str(folder), "no file is usable for it", "see the reasons above")
+    if embedded or plan.drop or plan.relabel or not has_facts(folder) or read_facts(folder)[0] != facts:
+        update_index(folder, facts, unfinished.rows(plan.stamps), drop=plan.drop, metadata=plan.relabel)
+    unfinished.clear()
+    print(_summary(plan, len(embedded), len(errors)))
+    print(f"{len(RetrievalIndex.load(folder))} items in {folder}")
+
+
+def _summary(plan: Plan, embedded: int, left_out: int) -> str:
+    removed = len(plan.vanished & plan.drop)
+    counts = {
+        "embedded": embedded,
+        "unchanged": len(plan.unchanged),
+        "of these with new metadata": len(plan.relabel),
+        "left out in whole or in part": left_out,
+        "removed": removed,
+        "no more in the library (--remove_vanished takes them out)": len(plan.vanished) - removed,
+    }
+    return "files: " + ", ".join(f"{count} {words}" for words, count in counts.items() if count)
+
+
+def _write_left_out(path: Path, errors: dict[str, list[str]], keep: set[str]) -> None:
+    """The table of what could not be used; lines on files that this run did not look into stay."""
+    old = list(csv.reader(path.read_text().splitlines()))[1:] if path.is_file() else []
+    lines = [line for line in old if line[0] in keep and line[0] not in errors]
+    lines += [[name, reason] for name, reasons in errors.items() for reason in reasons]
+    with atomic_file(path) as partial, partial.open("w", newline="") as file:
+        csv.writer(file).writerows([["path", "reason"], *sorted(lines)])
+
+
+def _print_left_out(errors: dict[str, list[str]], table: Path) -> None:
+    reasons = list(chain.from_iterable(errors.values()))
+    for reason in reasons[:SHOWN]:
+        print(f"left out: {reason}")
+    if len(reasons) > SHOWN:
+        print(f"left out: {len(reasons) - SHOWN} more, all of them in {table}")

@@ -1,0 +1,239 @@
+"""Rows in a Milvus collection: a file of this machine, a server, or a cluster, by the same client (extra `milvus`)."""
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from .index_facts import DamagedIndexError, IndexFacts
+from .index_rows import PLACE, POOLED, SEGMENTS, Floats, Where, matrix, row_schema
+
+# What Milvus calls our index types, how they are built, and which number sets how much a query looks at.
+INDEX_TYPES: dict[str, tuple[str, dict[str, int], str]] = {
+    "flat": ("FLAT", {}, ""),
+    "ivf": ("IVF_FLAT", {"nlist": 1024}, "nprobe"),
+    "hnsw": ("HNSW", {"M": 32, "efConstruction": 80}, "ef"),
+}
+BREADTH = {"": (0,), "nprobe": (64, 1024), "ef": (256, 16384)}  # usual, and greatest
+MOST_CANDIDATES, MOST_BYTES = 16384, 48 << 20  # of one answer: Milvus's limit, and gRPC's with a margin
+ROWS_PER_REQUEST, PATHS_PER_REQUEST = 256, 64
+LONGEST_FACET, MOST_FACETS, LONGEST_TEXT = 512, 4096, 65535  # characters, members, bytes
+OWNER = "cmmixer_hf.facts"  # the property of a collection that says what it holds
+TEXTS = ("path", "stamp", "metadata")
+FETCHED = (*PLACE, "metadata", SEGMENTS)
+
+
+class MilvusError(OSError):
+    """A Milvus does not answer, or cannot do what it is asked; the message says which and what."""
+
+
+class MilvusStore:
+    """A collection whose rows are those of `rows.py`; what they are stands in its properties.
+
+    A server's credentials are read from the environment variable `MILVUS_TOKEN` (`user:password` or a key).
+
+    Args:
+        facts: of the index, with `uri` (`http://host:port`, or a path that ends in `.db`) and `collection`.
+
+    Raises:
+        MilvusError: no Milvus answers.
+    """
+
+    def __init__(self, facts: IndexFacts):
+        self.facts = facts
+        self.collection = facts.collection or ""
+        self.client = _Client(facts.uri or "")
+        self._kind, self._build, self._breadth = INDEX_TYPES[facts.index_type]
+        if self.client.has_collection(self.collection):
+            self.client.load_collection(self.collection)
+
+    def close(self) -> None:
+        """Let go of the server, or of the file, which no other process may open before."""
+        self.client.close()
+
+    def __len__(self) -> int:
+        return self.client.query(self.collection, filter="", output_fields=["count(*)"])[0]["count(*)"]
+
+    def owner(self) -> IndexFacts | None:
+        """What the collection holds; `None` where there is none.
+
+        Raises:
+            DamagedIndexError: there is one, and `cmmixer index` has not made it.
+        """
+        if not self.client.has_collection(self.collection):
+            return None
+        properties = self.client.describe_collection(self.collection)["properties"]
+        if OWNER not in properties:
+            raise DamagedIndexError(
+                f"collection {self.collection} at {self.facts.uri} is not an index: choose another with --collection"
+            )
+        return IndexFacts(**json.loads(properties[OWNER]))
+
+    def create(self) -> None:
+        """Make the collection."""
+        from pymilvus import DataType
+
+        schema = self.client.create_schema(auto_id=False)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
+        for name in TEXTS:
+            schema.add_field(name, DataType.VARCHAR, max_length=LONGEST_TEXT)
+        for name in ("start", "end"):
+            schema.add_field(name, DataType.DOUBLE, nullable=True)
+        strings = {"element_type": DataType.VARCHAR, "max_length": 4 * LONGEST_FACET, "max_capacity": MOST_FACETS}
+        schema.add_field("facets", DataType.ARRAY, **strings)
+        schema.add_field(POOLED, DataType.FLOAT_VECTOR, dim=self.facts.size)
+        schema.add_field(SEGMENTS, DataType.FLOAT_VECTOR, dim=self.facts.num_segments * self.facts.size)
+        indexes = self.client.prepare_index_params()
+        indexes.add_index(POOLED, index_type=self._kind, metric_type="IP", params=self._build)
+        indexes.add_index(SEGMENTS, index_type="FLAT", metric_type="IP")  # never searched; Milvus wants one
+        self.client.create_collection(
+            self.collection,
+            schema=schema,
+            index_params=indexes,
+            properties={OWNER: json.dumps(asdict(self.facts))},
+            consistency_level="Strong",
+        )
+
+    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
+        """The `k` rows whose pooled vectors are most similar, best first; of those that meet a filter, if there is one.
+
+        Where an approximate index finds fewer, it is asked again as broadly as it can be.
+        """
+        conditions = [f"array_contains_any(facets, {_quoted(_facets(key, values))})" for key, values in where.items()]
+        limit = min(k, MOST_CANDIDATES, MOST_BYTES // (4 * self.facts.num_segments * self.facts.size))
+        hits: list[dict[str, Any]] = []
+        for breadth in BREADTH[self._breadth]:
+            if len(hits) < limit:
+                (hits,) = self.client.search(
+                    self.collection,
+                    [pooled],
+                    anns_field=POOLED,
+                    limit=limit,
+                    filter=" and ".join(conditions),
+                    output_fields=list(FETCHED),
+                    search_params={"metric_type": "IP", "params": {self._breadth: breadth} if breadth else {}},
+                )
+        return self._table([hit["entity"] for hit in hits], FETCHED)
+
+    def files(self) -> dict[str, tuple[str, str]]:
+        """Stamp and metadata (JSON) of every file that has rows, by its path."""
+        found: dict[str, tuple[str, str]] = {}
+        with _quiet("pymilvus.client.iterator.query_iterator"):  # it warns that Milvus Lite does not tell the time
+            pages = self.client.query_iterator(self.collection, batch_size=1000, output_fields=list(TEXTS))
+        while page := pages.next():
+            found |= {row["path"]: (row["stamp"], row["metadata"]) for row in page}
+        pages.close()
+        return found
+
+    def tables(self, paths: AbstractSet[str]) -> Iterator[pa.Table]:
+        """The rows of some files."""
+        for group in _groups(sorted(paths), PATHS_PER_REQUEST):
+            rows = self.client.query(self.collection, filter=f"path in {_quoted(group)}", output_fields=["*"])
+            yield self._table(rows, row_schema(1, 1).names)
+
+    def update(self, new: Iterable[pa.Table], drop: AbstractSet[str]) -> None:
+        """Add rows in place of what their files have; take out those of other files in `drop`.
+
+        It may be stopped at any moment and run again with the same rows: a row's id follows from its place. A file that
+        is replaced is never absent meanwhile, for what is old goes last.
+        """
+        stamps: dict[str, str] = {}
+        for table in new:
+            stamps |= dict(zip(table["path"].to_pylist(), table["stamp"].to_pylist(), strict=True))
+            for rows in _groups(_entities(table), ROWS_PER_REQUEST):
+                self.client.upsert(self.collection, rows)
+        for path in sorted(drop & stamps.keys()):
+            old = f"path in {_quoted([path])} and stamp not in {_quoted([stamps[path]])}"
+            self.client.delete(self.collection, filter=old)
+        for paths in _groups(sorted(drop - stamps.keys()), PATHS_PER_REQUEST):
+            self.client.delete(self.collection, filter=f"path in {_quoted(paths)}")
+        self.client.flush(self.collection)
+
+    def _table(self, entities: Sequence[dict[str, Any]], names: Sequence[str]) -> pa.Table:
+        """What Milvus returns as rows, with the columns that are named."""
+        schema = row_schema(self.facts.num_segments, self.facts.size)
+        columns: dict[str, Any] = {}
+        for name in names:
+            values = [entity[name] for entity in entities]
+            if name in (POOLED, SEGMENTS):
+                flat = np.array(values, dtype=np.float32).ravel()
+                values = pa.FixedSizeListArray.from_arrays(pa.array(flat), schema.field(name).type.list_size)
+            columns[name] = values
+        return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+
+
+class _Client:
+    """pymilvus's client, whose errors name the server and the request on one line."""
+
+    def __init__(self, uri: str):
+        try:
+            import pymilvus
+        except ImportError as error:
+            raise ImportError('a Milvus index needs pymilvus: pip install "cmmixer_hf[milvus]"') from error
+        self._uri, self._error = uri, pymilvus.MilvusException
+        self._client = self._try("connect", pymilvus.MilvusClient, uri, token=os.environ.get("MILVUS_TOKEN", ""))
+
+    def __getattr__(self, name: str) -> Any:
+        return partial(self._try, name, getattr(self._client, name))
+
+    def _try(self, name: str, request: Callable[..., Any], *arguments: Any, **settings: Any) -> Any:
+        try:
+            return request(*arguments, **settings)
+        except self._error as error:
+            advice = "start it, or mend the address" if name == "connect" else "see what it says"
+            raise MilvusError(f"Milvus at {self._uri} failed to {name}: {error.message}; {advice}") from error
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """A logger that says nothing less than an error."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _entities(rows: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows as Milvus takes them."""
+    for batch in rows.to_batches(max_chunksize=ROWS_PER_REQUEST):
+        columns = batch.select([*PLACE, "stamp", "metadata", "facets"]).to_pylist()
+        for row, pooled, segments in zip(columns, matrix(batch[POOLED]), matrix(batch[SEGMENTS]), strict=True):
+            row["facets"] = [_short(facet) for facet in row["facets"]]
+            yield {**row, "id": _digest(f"{row['path']}\n{row['start']}"), POOLED: pooled, SEGMENTS: segments}
+
+
+def _facets(key: str, values: Sequence[str]) -> list[str]:
+    return [_short(f"{key}={value}") for value in values]
+
+
+def _short(facet: str) -> str:
+    """A facet, or its digest where it is too long for a collection: equal ones stay equal."""
+    return facet if len(facet) <= LONGEST_FACET else _digest(facet)
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _quoted(texts: Sequence[str]) -> str:
+    """A list in Milvus's filter language, whose strings are written as JSON's."""
+    return json.dumps(list(texts), ensure_ascii=False)
+
+
+def _groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -1,0 +1,62 @@
+"""From clips to the arguments of a model's forward: what it takes decides what is read, decoded and made."""
+
+import inspect
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ..data.batches import COLUMNS, LabelNames, StackMaker, collate_clips
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .loader import Batch
+from .settings import TrainingSettings
+
+
+class ModelInputs:
+    """A batch of clips → the arguments of a model's forward, as far as it takes them.
+
+    `collate` makes the batch in a worker of the loader, with the columns and labels that are needed; calling the object
+    makes the arguments on the device where the batch lies.
+
+    Args:
+        model: its forward may take `pixel_values`, `audio_values`, `track_id` and `labels`; classes are those of its
+            configuration.
+        extractor: makes the stacks.
+        settings: augmentation, and samples that each clip becomes.
+        spectrograms: where `keep_spectrograms` keeps them.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        extractor: CMMixerFeatureExtractor,
+        settings: TrainingSettings,
+        *,
+        spectrograms: dict[str, Tensor] | None = None,
+    ):
+        names = inspect.signature(model.forward).parameters
+        self.columns = [column for name, column in COLUMNS.items() if name in names]
+        labels = LabelNames.of(model.config) if "labels" in names else None
+        self.collate = partial(collate_clips, columns=self.columns, labels=labels)
+        self.others = [name for name in ("track_id", "labels") if name in names]
+        self.repeats = settings.repeats
+        self.make_stacks = StackMaker(
+            extractor,
+            augment=settings.augment,
+            keep_spectrograms=settings.keep_spectrograms,
+            kept=spectrograms,
+            repeats=settings.repeats,
+        )
+
+    def needed(self, clips: Any) -> Any:
+        """The same clips without the pictures or the sound, where the model does not take them: they are not read."""
+        unread = set(COLUMNS.values()) - set(self.columns)
+        if not unread or not hasattr(clips, "select_columns"):
+            return clips
+        return clips.select_columns([name for name in clips.column_names if name not in unread])
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """The arguments; the samples of one clip lie next to one another."""
+        others = {name: batch[name].repeat_interleave(self.repeats, 0) for name in self.others}
+        return self.make_stacks(batch) | others

@@ -1,0 +1,46 @@
+"""The card of prepared clips counts what is there, and has `load_dataset` find the shards."""
+
+import re
+
+import datasets
+import pytest
+from hub_server import check_card
+
+from cmmixer_hf.data.dataset_card import write_dataset_card
+from cmmixer_hf.data.preparation import prepare
+from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.media.reading import Sampling
+
+
+@pytest.fixture
+def shards(clip_files, tmp_path):
+    (tmp_path / "broken.mp4").write_text("no video")
+    files = [*clip_files, tmp_path / "broken.mp4"]
+    return prepare(files, tmp_path / "shards", Sampling(num_frames=2, shorter_side=32), progress=False).folder
+
+
+def test_the_card_counts(shards):
+    text = write_dataset_card(shards, name="me/clips", license="cc-by-4.0").read_text()
+    assert not check_card(text)
+    assert "6 clips with picture and sound (0.0 hours)" in text
+    assert "and 1 rows of files that could not be used" in text
+    assert "32 × 32 pixels, raw" in text
+    assert "license: cc-by-4.0" in text
+    for name in load_prepared(shards).column_names:
+        assert f"`{name}`" in text
+
+
+def test_code_of_the_card_runs_on_the_folder(shards, monkeypatch):
+    text = write_dataset_card(shards).read_text()
+    monkeypatch.chdir(shards.parent)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", shards.parent / "cache")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found: dict = {}
+    exec(code, found)
+    assert len(found["clips"]) == 6
+    assert found["batch"]["waveforms"].shape[:2] == (2, 2)
+
+
+def test_a_folder_without_shards_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"holds no part-\*\.parquet: make them with `cmmixer prepare`"):
+        write_dataset_card(tmp_path)

@@ -1,0 +1,182 @@
+"""Weights from elsewhere: equal outputs, and an account of every key."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
+
+from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining
+from cmmixer_hf.hub.conversion import ConvertSettings, convert, infer_config, load_weights, read_weights
+from cmmixer_hf.models.patching import sincos_positions
+
+SIDE, PATCH, HIDDEN = 64, 16, 128
+
+
+@pytest.fixture
+def vit_mae() -> ViTMAEForPreTraining:
+    """Random weights everywhere, MAE's positions."""
+    torch.manual_seed(0)
+    config = ViTMAEConfig(
+        image_size=SIDE, patch_size=PATCH, hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=96, decoder_hidden_size=32, decoder_num_hidden_layers=1, decoder_num_attention_heads=16,
+        decoder_intermediate_size=64, mask_ratio=0.75, layer_norm_eps=1e-6,
+    )  # fmt: skip
+    model = ViTMAEForPreTraining(config).eval()
+    for parameter in model.parameters():
+        parameter.data = 0.1 * torch.randn_like(parameter)
+    for table in (model.vit.embeddings.position_embeddings, model.decoder.decoder_pos_embed):
+        table.data = torch.cat([torch.zeros(1, table.shape[-1]), sincos_positions(1, (4, 4), table.shape[-1])])[None]
+    return model
+
+
+def as_original(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The names of MAE's own release for transformers' weights, q, k and v in one."""
+    renamed = {}
+    for name, tensor in state.items():
+        for old, new in (
+            ("vit.embeddings.patch_embeddings.projection", "patch_embed.proj"),
+            ("vit.embeddings.position_embeddings", "pos_embed"),
+            ("vit.embeddings.", ""), ("vit.layers", "blocks"), ("vit.layernorm", "norm"), ("decoder.", ""),
+            ("decoder_layers", "decoder_blocks"), ("attention.o_proj", "attn.proj"),
+            ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
+        ):  # fmt: skip
+            name = name.replace(old, new)
+        renamed[name] = tensor
+    for name in [name for name in renamed if "q_proj" in name]:
+        parts = [renamed.pop(name.replace("q_proj", part)) for part in ("q_proj", "k_proj", "v_proj")]
+        renamed[name.replace("attention.q_proj", "attn.qkv")] = torch.cat(parts)
+    return renamed
+
+
+def as_released(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The authors' CMMixer: MAE's names, two heads, saved from a parallel model."""
+    renamed = {}
+    for name, tensor in as_original(state).items():
+        for head in ("decoder_pred_img", "decoder_pred_mel") if "decoder_pred" in name else ("decoder_pred",):
+            renamed["module." + name.replace("decoder_pred", head)] = tensor
+    return renamed
+
+
+LAYOUTS = {"transformers": dict, "original": as_original, "released": as_released}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_encoder_is_vit_maes(vit_mae, layout):
+    state = LAYOUTS[layout](vit_mae.state_dict())
+    model = CMMixerForPreTraining(infer_config(state, image_size=SIDE)).eval()
+    report = load_weights(model, state)
+    assert sorted([*report.used, *report.replaced]) == sorted(state)
+    assert not report.missing
+    assert not report.unused
+    assert not report.unfitting
+    assert set(report.replaced.values()) == {0.0}
+    picture = torch.randn(2, 3, SIDE, SIDE)
+    vit_mae.vit.config.mask_ratio = 0.0
+    order = torch.arange(16.0).expand(2, -1)
+    theirs = vit_mae.vit(picture, noise=order, output_hidden_states=True)
+    ours = model.cmmixer(picture[:, None], output_hidden_states=True)
+    for left, right in zip((*ours.hidden_states, ours[0]), (*theirs.hidden_states, theirs[0]), strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-5)
+
+
+def test_a_decoder_of_the_same_width_predicts_what_vit_mae_predicts(vit_mae):
+    state = vit_mae.state_dict()
+    model = CMMixerForPreTraining(infer_config(state, image_size=SIDE, mask_ratio=0.75)).eval()
+    load_weights(model, state)
+    picture, noise = torch.randn(2, 3, SIDE, SIDE), torch.rand(2, 16)
+    stack = picture[:, None]
+    ours = model(pixel_values=stack, audio_values=stack, mixing_mask=torch.ones(2, 1, 1, SIDE, SIDE), noise=noise)
+    theirs = vit_mae(picture, noise=noise)
+    for head in (ours.video_logits, ours.audio_logits):
+        torch.testing.assert_close(head, theirs.logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.video_loss, theirs.loss)
+
+
+def test_any_number_of_frames_and_any_size_follows_without_surgery(vit_mae):
+    model = CMMixerForPreTraining(infer_config(vit_mae.state_dict()))
+    load_weights(model, vit_mae.state_dict())
+    assert model.cmmixer(torch.randn(1, 3, 3, 32, 80)).last_hidden_state.shape == (1, 1 + 3 * 10, HIDDEN)
+
+
+def test_a_decoder_of_another_width_is_left_out_and_told(vit_mae):
+    state = vit_mae.state_dict() | {"extra.weight": torch.zeros(1)}
+    model = CMMixerForPreTraining(infer_config(state, decoder_hidden_size=64))
+    report = load_weights(model, state)
+    assert "(32, 128) instead of (64, 128) of decoders.0.embed.weight" in str(report)
+    assert report.unused == ["extra.weight"]
+    assert {"decoders.0.embed.weight", "decoders.0.mask_token"} <= set(report.missing)
+    accounted = [*report.used, *report.replaced, *report.unused, *report.unfitting]
+    assert sorted(accounted) == sorted(state)
+
+
+def test_duet_gets_a_decoder_for_each_modality(vit_mae):
+    state = as_released(vit_mae.state_dict())
+    model = CMMixerForPreTraining(infer_config(state, decoder_type="duet"))
+    report = load_weights(model, state)
+    assert not report.missing
+    assert report.used["module.mask_token"] == ["decoders.0.mask_token", "decoders.1.mask_token"]
+    assert report.used["module.decoder_pred_mel.bias"] == ["decoders.1.heads.audio.bias"]
+
+
+def test_the_released_layout_is_interleaved(vit_mae):
+    config = infer_config(as_released(vit_mae.state_dict()))
+    assert config.frame_layout == "interleaved"
+    assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (HIDDEN, 2, 2)
+    assert (config.decoder_hidden_size, config.decoder_num_attention_heads) == (32, 16)
+
+
+def test_old_names_of_transformers_are_known(vit_mae):
+    old = {}
+    for name, tensor in vit_mae.state_dict().items():
+        for new, before in (
+            ("vit.layers.", "vit.encoder.layer."), ("attention.q_proj", "attention.attention.query"),
+            ("attention.k_proj", "attention.attention.key"), ("attention.v_proj", "attention.attention.value"),
+            ("attention.o_proj", "attention.output.dense"), ("mlp.fc1", "intermediate.dense"),
+            ("mlp.fc2", "output.dense"),
+        ):  # fmt: skip
+            name = name.replace(new, before)
+        old[name] = tensor
+    models = [CMMixerForPreTraining(infer_config(old)) for _ in range(2)]
+    reports = [load_weights(model, state) for model, state in zip(models, (old, vit_mae.state_dict()), strict=True)]
+    assert not reports[0].missing
+    torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
+
+
+def test_weights_without_an_encoder_are_refused():
+    with pytest.raises(ValueError, match=r"unknown layout.*conv1\.weight"):
+        infer_config({"conv1.weight": torch.zeros(1)})
+    small = CMMixerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    with pytest.raises(ValueError, match=r"incomplete.*cls_token"):
+        load_weights(CMMixerForPreTraining(small), {"norm.weight": torch.zeros(32)})
+
+
+@pytest.mark.parametrize("keep_decoder", [True, False])
+def test_conversion_leaves_a_model_and_an_account_of_every_key(vit_mae, tmp_path, keep_decoder):
+    vit_mae.save_pretrained(tmp_path / "theirs")
+    settings = ConvertSettings(str(tmp_path / "theirs"), str(tmp_path / "ours"), keep_decoder=keep_decoder)
+    report = convert(settings)
+    model = AutoModelForPreTraining.from_pretrained(tmp_path / "ours")
+    assert AutoFeatureExtractor.from_pretrained(tmp_path / "ours").num_frames == 8
+    assert (tmp_path / "ours" / "conversion.txt").read_text().strip() == str(report)
+    assert torch.equal(model.cmmixer.cls_token, vit_mae.vit.embeddings.cls_token)
+    assert model.config.decoder_hidden_size == (32 if keep_decoder else 256)
+    assert bool(report.unfitting) != keep_decoder
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth", "folder"])
+def test_weights_are_read_from_files_and_folders(vit_mae, tmp_path, kind):
+    state = {name: tensor.contiguous() for name, tensor in vit_mae.state_dict().items()}
+    source = tmp_path / f"weights.{kind}"
+    if kind == "safetensors":
+        save_file(state, source)
+    elif kind == "pth":
+        torch.save({"model": state, "epoch": 3}, source)
+    else:
+        vit_mae.save_pretrained(source)
+    read = read_weights(str(source))
+    if kind == "folder":  # transformers itself writes the names of its version 4
+        assert not load_weights(CMMixerForPreTraining(infer_config(read)), read).missing
+    else:
+        assert read.keys() == state.keys()
+    with pytest.raises(FileNotFoundError, match="holds no weights"):
+        read_weights(str(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"))

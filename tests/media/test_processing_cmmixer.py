@@ -1,0 +1,69 @@
+"""File in, tensors out."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from cmmixer_hf import CMMixerFeatureExtractor, CMMixerProcessor, MediaError
+from cmmixer_hf.media.processing_cmmixer import clip_sampling
+from cmmixer_hf.media.reading import read_clip, write_clip
+
+
+@pytest.fixture(scope="module")
+def processor() -> CMMixerProcessor:
+    return CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=3, window_seconds=0.5))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> str:
+    """Four seconds: brighter and higher in pitch as they pass."""
+    path = tmp_path_factory.mktemp("media") / "clip.mp4"
+    brightness = np.linspace(20, 230, 40).astype(np.uint8)
+    frames = np.broadcast_to(brightness[:, None, None, None], (40, 48, 64, 3)).copy()
+    time = np.arange(64000) / 16000
+    waveform = 0.5 * np.sin(2 * np.pi * (200 + 400 * time) * time)
+    write_clip(path, frames, fps=10, waveform=waveform.astype(np.float32), sampling_rate=16000)
+    return str(path)
+
+
+def test_a_file_becomes_the_stacks_of_what_is_in_it(processor, video):
+    features = processor(videos=video, audio=video)
+    clip = read_clip(video, clip_sampling(processor.feature_extractor))
+    expected = processor.feature_extractor(videos=clip.frames, audio=clip.waveforms)
+    assert features["pixel_values"].shape == features["audio_values"].shape == (1, 3, 3, 32, 32)
+    for name, value in expected.items():
+        assert torch.equal(features[name], value)
+    assert (features["pixel_values"].mean((0, 2, 3, 4)).diff() > 0).all()
+
+
+def test_lists_of_files_make_a_batch_and_arrays_pass_through(processor, video):
+    batch = processor(videos=[video, video])
+    assert set(batch) == {"pixel_values"}
+    assert torch.equal(batch["pixel_values"][0], batch["pixel_values"][1])
+    windows = np.zeros((3, 8000), dtype=np.float32)
+    assert torch.equal(
+        processor(audio=windows)["audio_values"], processor.feature_extractor(audio=windows)["audio_values"]
+    )
+
+
+def test_a_part_of_a_file_is_read(processor, video):
+    early, late = (processor(videos=video, start=start, end=start + 1)["pixel_values"] for start in (0, 3))
+    assert early.mean() < late.mean() - 1
+    with pytest.raises(ValueError, match="44100 Hz"):
+        processor(audio=video, sampling_rate=44100)
+
+
+def test_a_broken_file_is_named(processor, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"no media at all")
+    with pytest.raises(MediaError, match=r"broken\.mp4"):
+        processor(videos=broken)
+
+
+def test_saving_and_loading_changes_nothing(processor, video, tmp_path):
+    processor.save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, CMMixerProcessor)
+    assert loaded.model_input_names == ["pixel_values", "audio_values"]
+    assert torch.equal(loaded(audio=video)["audio_values"], processor(audio=video)["audio_values"])

@@ -1,0 +1,42 @@
+"""Frames and sound → a media file."""
+
+import os
+
+import numpy as np
+import pytest
+from media_files import chirp, heard_at, numbered_frame, numbers_of
+
+from cmmixer_hf.media.reading import Sampling, probe, read_clip
+from cmmixer_hf.media.writing import write_clip
+
+FRAMES = np.stack([numbered_frame(number) for number in range(50)])
+WAVE = chirp(np.arange(2 * 16000) / 16000).astype(np.float32)
+
+
+@pytest.mark.parametrize("sound", [WAVE, np.stack([WAVE, WAVE])], ids=["mono", "stereo"])
+def test_written_clip_reads_back(tmp_path, sound):
+    write_clip(tmp_path / "a.mp4", FRAMES, sound, fps=25)
+    info = probe(tmp_path / "a.mp4")
+    assert (info.video_codec, info.audio_codec, info.fps, info.sampling_rate) == ("h264", "aac", 25, 16000)
+    assert (info.width, info.height, info.channels) == (160, 96, sound.ndim)
+    clip = read_clip(tmp_path / "a.mp4", Sampling(num_frames=4, window_seconds=0.4))
+    assert numbers_of(clip.frames) == np.floor(clip.times * 25).tolist()
+    for t, window in zip(clip.times, clip.waveforms, strict=True):
+        assert heard_at(window, t) == pytest.approx(t, abs=1e-3)
+
+
+def test_either_may_be_missing_and_nothing_else_is_left(tmp_path):
+    write_clip(tmp_path / "sound.m4a", None, WAVE)
+    write_clip(tmp_path / "picture.mp4", FRAMES, None)
+    assert (probe(tmp_path / "sound.m4a").has_video, probe(tmp_path / "picture.mp4").has_audio) == (False, False)
+    assert sorted(os.listdir(tmp_path)) == ["picture.mp4", "sound.m4a"]
+
+
+def test_failed_writing_leaves_nothing_behind(tmp_path):
+    with pytest.raises(ValueError, match=r"even height and width, got \(2, 33, 32, 3\)"):
+        write_clip(tmp_path / "odd.mp4", np.zeros((2, 33, 32, 3), np.uint8), None)
+    with pytest.raises(ValueError, match="neither"):
+        write_clip(tmp_path / "none.mp4", None, None)
+    with pytest.raises(ValueError, match=r"1 or 2 channels, got shape \(7, 100\)"):
+        write_clip(tmp_path / "many.mp4", None, np.zeros((7, 100), np.float32))
+    assert not os.listdir(tmp_path)

@@ -1,0 +1,73 @@
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import nn
+
+from cmmixer_hf.search.index_rows import (
+    POOLED,
+    make_rows,
+    matching,
+    matrix,
+    metadata_json,
+    pool,
+    relabel,
+    row_items,
+    row_segments,
+)
+
+ITEMS = [
+    {"path": "/a.mp3", "start": 0.0, "end": 30.0, "title": "Ode", "genre": "choir", "tags": ["loud", "D minor"]},
+    {"path": "/a.mp3", "start": 30.0, "end": 60.0, "title": "Ode", "genre": "choir", "tags": ["loud"]},
+    {"path": "/b.mp3", "title": 'Nocturne "No. 2"', "year": 1832, "tags": []},
+    {"title": "ohne Datei, größer=kleiner", "genre": None},
+]
+
+
+def rows(items=ITEMS, seed: int = 0) -> tuple[pa.Table, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    embeds = nn.functional.normalize(torch.randn(len(items), 4, 16, generator=generator), dim=-1)
+    return make_rows(items, embeds), embeds
+
+
+def test_items_and_embeddings_come_back():
+    table, embeds = rows()
+    assert list(row_items(table)) == ITEMS
+    torch.testing.assert_close(row_segments(table, 4), embeds, rtol=0, atol=0)
+    np.testing.assert_array_equal(matrix(table[POOLED].chunk(0)), pool(embeds).numpy())
+
+
+def test_chunks_and_slices_read_alike():
+    table, embeds = rows()
+    pieces = pa.concat_tables([table.slice(1, 2), table.slice(3), table])
+    order = [1, 2, 3, 0, 1, 2, 3]
+    torch.testing.assert_close(row_segments(pieces, 4), embeds[order], rtol=0, atol=0)
+    for where in ({"title": ["Ode"]}, {"tags": ["D minor"]}, {"year": [1832]}, {"genre": ["None"]}):
+        np.testing.assert_array_equal(matching(pieces, where), matching(table, where)[order])
+
+
+def test_a_filter_is_any_value_of_all_keys():
+    table, _ = rows()
+    assert matching(table, {}).tolist() == [True] * 4
+    assert matching(table, {"genre": ["choir"]}).tolist() == [True, True, False, False]
+    assert matching(table, {"tags": ["D minor", "quiet"]}).tolist() == [True, False, False, False]
+    assert matching(table, {"year": ["1832"]}).tolist() == matching(table, {"year": [1832]}).tolist()
+    assert matching(table, {"genre": ["choir"], "tags": ["D minor"]}).tolist() == [True, False, False, False]
+    assert matching(table, {"title": ["ohne Datei, größer=kleiner"]}).tolist() == [False, False, False, True]
+    assert not matching(table, {"composer": ["Chopin"]}).any()
+
+
+def test_rows_of_other_metadata_share_a_table():
+    first, _ = rows()
+    second, _ = rows([{"path": "/c.mp3", "mood": "calm"}])
+    both = pa.concat_tables([first, second])
+    assert matching(both, {"mood": ["calm"]}).tolist() == [False] * 4 + [True]
+
+
+def test_new_labels_are_found_and_old_ones_are_not():
+    table, embeds = rows()
+    changed = relabel(table, {"/a.mp3": metadata_json({"title": "Ode to Joy", "genre": "symphony"})})
+    assert [item["title"] for item in row_items(changed)] == ["Ode to Joy"] * 2
+    assert matching(changed, {"genre": ["symphony"]}).all()
+    assert not matching(changed, {"genre": ["choir"]}).any()
+    torch.testing.assert_close(row_segments(changed, 4), embeds[:2], rtol=0, atol=0)
+    assert changed.schema == table.schema

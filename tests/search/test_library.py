@@ -1,0 +1,105 @@
+import os
+from itertools import pairwise
+
+import pytest
+
+from cmmixer_hf.data.batches import SourceError
+from cmmixer_hf.search.library import read_library, same_stamp, sections, stamp
+
+
+def test_a_folder_is_its_media_files(clip_files):
+    files = read_library(clip_files[0].parent, "audio")
+    assert [file.path for file in files] == [str(path) for path in clip_files]
+    assert files[0].metadata == {"title": "clip0"}
+    assert all(os.path.isabs(file.path) for file in files)
+
+
+def test_a_manifest_names_files_beside_it_with_metadata(tmp_path):
+    (tmp_path / "list.csv").write_text('path,title,genre\na.mp3,"Ode, to Joy",choir\nsub/b.mp3,,\n/far/c.mp3,Sea,\n')
+    files = read_library(tmp_path / "list.csv", "audio")
+    assert [file.path for file in files] == [str(tmp_path / "a.mp3"), str(tmp_path / "sub" / "b.mp3"), "/far/c.mp3"]
+    expected = [{"title": "Ode, to Joy", "genre": "choir"}, {"title": "b"}, {"title": "Sea"}]
+    assert [file.metadata for file in files] == expected
+
+
+def test_json_lines_keep_numbers_and_lists(tmp_path):
+    (tmp_path / "list.jsonl").write_text(
+        '{"path": "a.mp3", "bpm": 120, "tags": ["calm", "piano"]}\n\n{"path": "b.mp3"}\n'
+    )
+    first, second = read_library(str(tmp_path / "list.jsonl"), "audio")
+    assert first.metadata == {"title": "a", "bpm": 120, "tags": ["calm", "piano"]}
+    assert second.metadata == {"title": "b"}
+
+
+def test_the_column_of_the_modality_is_taken_and_a_track_of_several_videos_counts_once(tmp_path):
+    (tmp_path / "pairs.tsv").write_text("video\taudio\n1.mp4\tsong.mp3\n2.mp4\tsong.mp3\n")
+    assert len(read_library(tmp_path / "pairs.tsv", "video")) == 2
+    (track,) = read_library(tmp_path / "pairs.tsv", "audio")
+    assert track.path == str(tmp_path / "song.mp3")
+    assert track.metadata == {"title": "song", "video": "1.mp4"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "file\nx.mp3\n", "line 2 names no file: give a column `path` or `audio`"),
+        ("a.csv", "", "names no file"),
+        ("a.csv", "path,start\nx.mp3,3\n", "column `start`"),
+        ("a.jsonl", '{"path": "x.mp3"}\n{"path":\n', "cannot be read as a manifest"),
+        ("a.jsonl", "[1, 2]\n", "cannot be read as a manifest"),
+        ("a.jsonl", '{"bpm": 3}\n', "line 1 names no file"),
+    ],
+)
+def test_manifests_that_cannot_work(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError, match=message):
+        read_library(tmp_path / name, "audio")
+
+
+def test_libraries_that_are_not_there(tmp_path):
+    (tmp_path / "latin.csv").write_bytes("path,title\na.mp3,Für Elise\n".encode("latin-1"))
+    with pytest.raises(SourceError, match="UTF-8"):
+        read_library(tmp_path / "latin.csv", "audio")
+    with pytest.raises(SourceError, match="does not exist"):
+        read_library(tmp_path / "none.csv", "audio")
+    with pytest.raises(SourceError, match="is not a folder"):
+        read_library(tmp_path / "none", "audio")
+
+
+@pytest.mark.parametrize("duration", [30.0, 30.1, 44.9, 45.0, 45.1, 200.0, 3600.0])
+@pytest.mark.parametrize("hop", [None, 7.0, 30.0])
+def test_sections_cover_a_file_evenly(duration, hop):
+    places = sections(duration, 30.0, hop)
+    starts = [start for start, _ in places]
+    gaps = [after - before for before, after in pairwise(starts)]
+    assert places[0][0] == 0
+    assert places[-1][1] == pytest.approx(duration, abs=1e-3)
+    assert all(end - start == pytest.approx(30) for start, end in places)
+    assert all(gap <= (hop or 15) + 1e-3 for gap in gaps)
+    assert max(gaps, default=0) - min(gaps, default=0) < 3e-3
+    if len(places) > 2:  # with one fewer they would lie too far apart
+        assert (duration - 30) / (len(places) - 2) > (hop or 15) - 1e-3
+
+
+def test_short_files_and_no_sections_are_whole():
+    assert sections(12.0, 30.0, 15.0) == sections(12.0, None, None) == [(0.0, 12.0)]
+    assert sections(500.0, None, None) == [(0.0, 500.0)]
+
+
+def test_stamps_tell_what_has_changed(tmp_path):
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"one")
+    by_time, by_content = stamp(str(path)), stamp(str(path), content=True)
+    assert same_stamp(by_time, by_content)
+    os.utime(path, ns=(1, 1))  # touched
+    assert not same_stamp(by_time, stamp(str(path)))
+    assert same_stamp(by_content, stamp(str(path), content=True))
+    time = path.stat().st_mtime_ns
+    by_content = stamp(str(path), content=True)
+    path.write_bytes(b"two")  # as long as before, and dated back
+    os.utime(path, ns=(time, time))
+    assert same_stamp(by_content, stamp(str(path)))
+    assert not same_stamp(by_content, stamp(str(path), content=True))
+    assert not same_stamp(None, by_time)
+    with pytest.raises(FileNotFoundError):
+        stamp(str(tmp_path / "none"))

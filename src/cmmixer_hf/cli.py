@@ -99,7 +99,8 @@ def _add_flag(parser: argparse.ArgumentParser, field: dataclasses.Field, hint: A
     if required and field.name not in REQUIRED_FLAGS:
         parser.add_argument(field.name, nargs="+" if is_list else None, **options)
         return
-    names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}"))
+    aliases = field.metadata.get("aliases", ())
+    names = dict.fromkeys((f"--{field.name}", f"--{field.name.replace('_', '-')}", *aliases))
     if is_list:
         parser.add_argument(*names, action="append", default=[], **options)
     elif kind is bool:

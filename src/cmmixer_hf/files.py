@@ -1,9 +1,10 @@
-"""Results that are whole or absent: written beside their place, then renamed into it."""
+"""Files that are whole or absent, digests of files, and aligned tables of text."""
 
+import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,3 +47,27 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal. Raises OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def aligned(rows: Sequence[Sequence[str]], columns: str) -> str:
+    """Rows of cells as lines of text, their columns aligned.
+
+    Args:
+        rows: as many cells in each as there are columns.
+        columns: a character a column: `<` to the left, `>` to the right.
+
+    >>> print(aligned([["", "score"], ["top1", "80.0"]], "<>"))
+          score
+    top1   80.0
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    forms = [f"{{:{side}{width}}}" for side, width in zip(columns, widths, strict=True)]
+    return "\n".join(
+        "  ".join(form.format(cell) for form, cell in zip(forms, row, strict=True)).rstrip() for row in rows
+    )

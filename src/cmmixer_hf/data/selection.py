@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from ..files import file_digest
 from .clips import ClipSpec
 
 
@@ -63,9 +64,6 @@ def _shuffled(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
 
 
-CHUNK = 1 << 20  # bytes read at once
-
-
 def deduplicate(
     clips: Sequence[ClipSpec], *, num_workers: int = 1
 ) -> tuple[list[ClipSpec], list[tuple[ClipSpec, ClipSpec]]]:
@@ -91,17 +89,9 @@ def _contents(paths: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, str]:
     sizes = dict(zip(paths, pool.map(_size, paths), strict=True))
     counts = Counter(sizes.values())
     shared = [path for path in paths if sizes[path] > 0 and counts[sizes[path]] > 1]
-    return {path: path for path in paths} | dict(zip(shared, pool.map(_hash, shared), strict=True))
+    return {path: path for path in paths} | dict(zip(shared, pool.map(file_digest, shared), strict=True))
 
 
 def _size(path: str) -> int:
     """Bytes of a file; 0 where it cannot be read, which decoding will report."""
     return os.path.getsize(path) if os.path.isfile(path) else 0
-
-
-def _hash(path: str) -> str:
-    digest = hashlib.blake2b(digest_size=32)
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
+from ..files import aligned
 from ..media.reading import MediaError, MediaInfo, probe
 from .clips import ClipSpec, Media, local_file
 from .workers import map_in_processes
@@ -47,7 +48,7 @@ def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = 
     for finding in findings:
         by_split[finding.split or "none"].append(finding)
     lines = [_line(split, by_split[split]) for split in sorted(by_split)] if set(by_split) != {"none"} else []
-    return "\n".join([_aligned([HEADINGS, *lines, _line(TOTAL, findings)]), *leaks(findings)])
+    return "\n".join([aligned([HEADINGS, *lines, _line(TOTAL, findings)], "<" * len(HEADINGS)), *leaks(findings)])
 
 
 def leaks(clips: Iterable[ClipSpec | Finding]) -> list[str]:
@@ -86,10 +87,3 @@ def _line(name: str, findings: Sequence[Finding]) -> tuple[str, ...]:
 def _codecs(names: Iterable[str | None]) -> str:
     counts = Counter(name for name in names if name)
     return ", ".join(f"{name} {count}" for name, count in counts.most_common()) or "-"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

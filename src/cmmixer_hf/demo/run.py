@@ -19,7 +19,7 @@ from ..data.preparation import Prepared, find_media, prepare
 from ..data.prepared_clips import PreparedClips, load_prepared
 from ..evaluation.metrics import ranks
 from ..evaluation.retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval
-from ..files import atomic_file
+from ..files import aligned, atomic_file
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import clip_sampling
 from ..media.reading import probe, read_windows, write_clip
@@ -274,12 +274,9 @@ def _table(rows: list[dict[str, str | float]]) -> str:
     """Rows as aligned text."""
     cells = [
         list(rows[0]),
-        *([f"{value:.1f}" if isinstance(value, float) else value for value in row.values()] for row in rows),
+        *([f"{value:.1f}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows),
     ]
-    widths = [max(len(str(line[column])) for line in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(f"{cell!s:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells
-    )
+    return aligned(cells, ">" * len(cells[0]))
 
 
 def _notes(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips, prepared: Prepared) -> list[str]:

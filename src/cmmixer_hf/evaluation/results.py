@@ -26,8 +26,10 @@ from typing import Any
 
 from huggingface_hub import EvalResult
 
-from ..files import atomic_file
+from ..files import aligned, atomic_file
 
+SCHEMA = 1
+PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
 CHANCE = "chance"
 NAMES = {
     "video_to_audio": "video → music",
@@ -36,114 +38,6 @@ NAMES = {
     "track": "any clip of the same track counts",
 }
 METRICS = {"R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
-
-
-@dataclass(frozen=True)
-class CardScore:
-    """One number of a card: what it measures, of what (such as a direction), how sure it is, what guessing gives."""
-
-    metric: str
-    value: float
-    of: str = ""
-    interval: tuple[float, float] | None = None
-    spread: float | None = None
-    chance: float | None = None
-
-    @property
-    def metric_type(self) -> str:
-        """The metric as the Hub calls it."""
-        return METRICS.get(self.metric, self.metric)
-
-    def __str__(self) -> str:
-        if self.interval is not None:
-            return f"{self.value:.1f} [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
-        return f"{self.value:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
-
-
-def read_scores(evaluation: Mapping[str, Any]) -> list[CardScore]:
-    """Scores of what `cmmixer evaluate` writes, or of plain numbers as [`evaluate_retrieval`] returns them.
-
-    Args:
-        evaluation: with a list `scores` of objects (`metric`, `value`, and where they apply `interval`, `spread`,
-            `chance`, `direction`, `positives`); or nested names down to metrics, each a number or an object of
-            `value`, `low` and `high`, with what guessing gives under `chance`.
-
-    Raises:
-        ValueError: there is something else in it.
-
-    >>> [str(score) for score in read_scores({"video_to_audio": {"R@1": {"value": 50, "low": 40, "high": 61}}})]
-    ['50.0 [40.0, 61.0]']
-    """
-    if isinstance(evaluation.get("scores"), list):
-        return [_listed(score) for score in evaluation["scores"]]
-    guessed = dict(evaluation.get(CHANCE, {}))
-    return list(_nested({name: inner for name, inner in evaluation.items() if name != CHANCE}, (), guessed))
-
-
-def results_table(scores: Sequence[CardScore]) -> str:
-    """A Markdown table: a line for each thing measured and one for guessing, a column for each metric."""
-    metrics = list(dict.fromkeys(score.metric for score in scores))
-    lines = [["", *(metric.replace("_", " ") for metric in metrics)], ["---"] * (1 + len(metrics))]
-    for of in dict.fromkeys(score.of for score in scores):
-        found = {score.metric: score for score in scores if score.of == of}
-        lines.append([of or "score", *(str(found.get(metric, "")) for metric in metrics)])
-        if any(score.chance is not None for score in found.values()):
-            chances = [found[metric].chance if metric in found else None for metric in metrics]
-            lines.append(["by chance", *("" if chance is None else f"{chance:.1f}" for chance in chances)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def model_index(scores: Sequence[CardScore], *, task: str, dataset: str, split: str | None = None) -> list[EvalResult]:
-    """The same for a card's metadata. Numbers as they are in the file, to four decimals."""
-    return [
-        EvalResult(
-            task_type=task,
-            dataset_type=_slug(dataset),
-            dataset_name=dataset,
-            dataset_split=split,
-            metric_type=score.metric_type,
-            metric_name=" ".join(filter(None, (score.metric.replace("_", " "), score.of))),
-            metric_value=round(score.value, 4),
-        )
-        for score in scores
-    ]
-
-
-def _listed(score: Mapping[str, Any]) -> CardScore:
-    interval = score.get("interval")
-    return CardScore(
-        metric=score["metric"],
-        value=score["value"],
-        of=_name(score.get("direction"), score.get("positives")),
-        interval=None if interval is None else (interval[0], interval[1]),
-        spread=score.get("spread"),
-        chance=score.get(CHANCE),
-    )
-
-
-def _nested(found: Mapping[str, Any], path: tuple[str, ...], chance: Mapping[str, float]) -> Iterator[CardScore]:
-    for name, inner in found.items():
-        if isinstance(inner, (int, float)):
-            yield CardScore(name, inner, _name(*path), chance=chance.get(name))
-        elif isinstance(inner, Mapping) and "value" in inner:
-            interval = (inner["low"], inner["high"]) if "low" in inner else None
-            yield CardScore(name, inner["value"], _name(*path), interval=interval, chance=chance.get(name))
-        elif isinstance(inner, Mapping):
-            yield from _nested(inner, (*path, name), chance)
-        else:
-            raise ValueError(f"{'/'.join((*path, name))} must be a number or an object of numbers, got {inner!r}")
-
-
-def _name(*parts: str | None) -> str:
-    return ", ".join(filter(None, (NAMES.get(part, part.replace("_", " ")) for part in parts if part)))
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w./-]+", "-", name).strip("-").lower()
-
-
-SCHEMA = 1
-PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
 
 
 @dataclass(frozen=True)
@@ -159,6 +53,17 @@ class Score:
     spread: float | None = None
     folds: tuple[float, ...] | None = None
 
+    @property
+    def of(self) -> str:
+        """What was measured, in words: a direction, and which candidates count as right."""
+        parts = (NAMES.get(part, part.replace("_", " ")) for part in (self.direction, self.positives) if part)
+        return ", ".join(filter(None, parts))
+
+    def __str__(self) -> str:
+        if self.interval is not None:
+            return f"{self.value:.1f} [{self.interval[0]:.1f}, {self.interval[1]:.1f}]"
+        return f"{self.value:.1f}" + (f" ± {self.spread:.1f}" if self.spread is not None else "")
+
     def to_dict(self) -> dict[str, Any]:
         """The fields that apply.
 
@@ -166,6 +71,83 @@ class Score:
         {'metric': 'accuracy', 'value': 80.0, 'spread': 5.0}
         """
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "Score":
+        """What [`to_dict`] gave, read from JSON."""
+        tuples: dict[str, Any] = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+        return cls(**(dict(fields) | tuples))
+
+
+def read_scores(evaluation: Mapping[str, Any]) -> list[Score]:
+    """Scores of what `cmmixer evaluate` writes, or of plain numbers as [`evaluate_retrieval`] returns them.
+
+    Args:
+        evaluation: with a list `scores` of objects (`metric`, `value`, and where they apply `interval`, `spread`,
+            `chance`, `direction`, `positives`); or nested names down to metrics, each a number or an object of
+            `value`, `low` and `high`, with what guessing gives under `chance`.
+
+    Raises:
+        ValueError: there is something else in it.
+
+    >>> [str(score) for score in read_scores({"video_to_audio": {"R@1": {"value": 50, "low": 40, "high": 61}}})]
+    ['50.0 [40.0, 61.0]']
+    """
+    if isinstance(evaluation.get("scores"), list):
+        return [Score.from_dict(score) for score in evaluation["scores"]]
+    guessed = dict(evaluation.get(CHANCE, {}))
+    return list(_nested({name: inner for name, inner in evaluation.items() if name != CHANCE}, (), guessed))
+
+
+def results_table(scores: Sequence[Score]) -> str:
+    """A Markdown table: a line for each thing measured and one for guessing, a column for each metric."""
+    metrics = list(dict.fromkeys(score.metric for score in scores))
+    lines = [["", *(metric.replace("_", " ") for metric in metrics)], ["---"] * (1 + len(metrics))]
+    for of in dict.fromkeys(score.of for score in scores):
+        found = {score.metric: score for score in scores if score.of == of}
+        lines.append([of or "score", *(str(found.get(metric, "")) for metric in metrics)])
+        if any(score.chance is not None for score in found.values()):
+            chances = [found[metric].chance if metric in found else None for metric in metrics]
+            lines.append(["by chance", *("" if chance is None else f"{chance:.1f}" for chance in chances)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def model_index(scores: Sequence[Score], *, task: str, dataset: str, split: str | None = None) -> list[EvalResult]:
+    """The same for a card's metadata. Numbers as they are in the file, to four decimals."""
+    return [
+        EvalResult(
+            task_type=task,
+            dataset_type=_slug(dataset),
+            dataset_name=dataset,
+            dataset_split=split,
+            metric_type=METRICS.get(score.metric, score.metric),
+            metric_name=" ".join(filter(None, (score.metric.replace("_", " "), score.of))),
+            metric_value=round(score.value, 4),
+        )
+        for score in scores
+    ]
+
+
+def _nested(found: Mapping[str, Any], path: tuple[str, ...], chance: Mapping[str, float]) -> Iterator[Score]:
+    for name, inner in found.items():
+        if isinstance(inner, (int, float)):
+            yield Score(name, inner, chance=chance.get(name), **_what(path))
+        elif isinstance(inner, Mapping) and "value" in inner:
+            interval = (inner["low"], inner["high"]) if "low" in inner else None
+            yield Score(name, inner["value"], interval, chance.get(name), **_what(path))
+        elif isinstance(inner, Mapping):
+            yield from _nested(inner, (*path, name), chance)
+        else:
+            raise ValueError(f"{'/'.join((*path, name))} must be a number or an object of numbers, got {inner!r}")
+
+
+def _what(path: Sequence[str]) -> dict[str, Any]:
+    """Names above a metric as a score's fields: the direction, and above that which candidates count."""
+    return dict(zip(("direction", "positives"), reversed(path), strict=False))
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w./-]+", "-", name).strip("-").lower()
 
 
 @dataclass(frozen=True)
@@ -195,7 +177,7 @@ class EvaluationResult:
         content = json.loads(Path(path).read_text())
         if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
             raise ValueError(f"{path} is no evaluation of schema {SCHEMA}: make it again with `cmmixer evaluate`")
-        scores = [Score(**{name: _as_tuple(value) for name, value in score.items()}) for score in content.pop("scores")]
+        scores = [Score.from_dict(score) for score in content.pop("scores")]
         return cls(**content, scores=scores)
 
 
@@ -219,12 +201,4 @@ def scores_table(scores: Sequence[Score]) -> str:
             sure = "[{:.2f} … {:.2f}]".format(*score.interval)
         chance = "" if score.chance is None else f"{score.chance:.2f}"
         rows.append([name, f"{score.value:.2f}", sure, chance])
-    name_width, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
-    return "\n".join(
-        "  ".join([f"{name:{name_width}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))])
-        for name, *cells in rows
-    )
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
+    return aligned(rows, "<>>>")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.batches import SourceError
-from ..files import atomic_file
+from ..files import aligned, atomic_file
 from ..models.similarity import combine_queries
 from .embedding import MODALITIES, Embedder
 from .index import Match, ModelMismatchError, RetrievalIndex
@@ -177,9 +177,8 @@ def _as_table(query: str, matches: Sequence[Match]) -> str:
     lines = [["", "score", "position", "title"]]
     for rank, match in enumerate(matches, 1):
         lines.append([str(rank), f"{match.score:.3f}", match.position, match.title])
-    widths = [max(len(line[column]) for line in lines) for column in range(3)]
-    rows = ["  ".join([*map(str.rjust, line, widths), line[3]]) for line in lines]
-    return "\n".join([query, *(rows if matches else ["  nothing in the index fits the filter"]), ""])
+    found = aligned(lines, ">>><") if matches else "  nothing in the index fits the filter"
+    return f"{query}\n{found}\n"
 
 
 def _is_number(text: str) -> bool:

@@ -1,6 +1,5 @@
 """Checkpoints that are whole or absent: the newest few are kept, and one that was damaged later is noticed."""
 
-import hashlib
 import json
 import logging
 import shutil
@@ -23,7 +22,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers import PreTrainedModel
 
-from ..files import atomic_directory
+from ..files import atomic_directory, file_digest
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .loader import RunOrder
 from .settings import FREE, TrainingSettings
@@ -63,7 +62,7 @@ class Checkpoints:
         """Let `write` fill a folder beside the others, seal it, put it in its place, and delete the oldest ones."""
         with atomic_directory(self.folder / f"step-{step:08d}") as partial:
             write(partial)
-            files = {path.relative_to(partial).as_posix(): _digest(path) for path in _files(partial)}
+            files = {path.relative_to(partial).as_posix(): file_digest(path) for path in _files(partial)}
             (partial / MANIFEST).write_text(json.dumps(files, indent=2))
         for old in self.paths()[: -self.keep]:
             shutil.rmtree(old)
@@ -97,14 +96,6 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _damage(path: Path) -> str | None:
     """What is wrong with a checkpoint, or `None`."""
     try:
@@ -114,7 +105,7 @@ def _damage(path: Path) -> str | None:
     for name, digest in files.items():
         if not (path / name).is_file():
             return f"{name} is missing"
-        if _digest(path / name) != digest:
+        if file_digest(path / name) != digest:
             return f"{name} has changed"
     return None
 

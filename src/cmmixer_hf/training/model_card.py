@@ -125,8 +125,9 @@ def model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
     if scores:
         measured_on, split = _measured_on(evaluation, facts)
         task = evaluation.get("task", "retrieval")
-        data.model_name, data.metrics = name, sorted({score.metric_type for score in scores})
+        data.model_name = name
         data.eval_results = model_index(scores, task=task, dataset=measured_on, split=split)
+        data.metrics = sorted({result.metric_type for result in data.eval_results})
     return ModelCard.from_template(
         data,
         template_path=str(TEMPLATE),

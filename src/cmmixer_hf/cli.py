@@ -31,6 +31,7 @@ MENDABLE = (
     ("data.prepared_clips", "SourceError"),
     ("search.index_facts", "DamagedIndexError"),
     ("search.index_facts", "ModelMismatchError"),
+    ("search.index", "UnknownKeyError"),
     ("media.opening", "MediaError"),
     ("training.log", "TrainingDivergedError"),
 )

@@ -1,8 +1,10 @@
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from torch import nn
 
+from cmmixer_hf.search.filters import Interval
 from cmmixer_hf.search.index_rows import (
     POOLED,
     make_rows,
@@ -71,3 +73,30 @@ def test_new_labels_are_found_and_old_ones_are_not():
     assert not matching(changed, {"genre": ["choir"]}).any()
     torch.testing.assert_close(row_segments(changed, 4), embeds[:2], rtol=0, atol=0)
     assert changed.schema == table.schema
+
+
+@pytest.mark.parametrize(
+    ("where", "found"),
+    [
+        ({"year": [Interval(1800, 1832)]}, [2]),
+        ({"year": [Interval(1800, 1832, high_open=True)]}, []),
+        ({"title": [Interval()]}, []),
+        ({"title": ["Ode", Interval(0, 1)], "tags": ["D minor"]}, [0]),
+        ({"path": ["/b.mp3", "/c.mp3"]}, [2]),
+        ({"start": [Interval(high=10)]}, [0]),
+    ],
+)
+def test_numbers_lie_in_intervals_and_places_are_keys(where, found):
+    table, _ = rows()
+    assert np.flatnonzero(matching(table, where)).tolist() == found
+    pieces = pa.concat_tables([table.slice(3, 1), table.slice(0, 3)])
+    assert np.flatnonzero(np.roll(matching(pieces, where), -1)).tolist() == found
+
+
+def test_what_was_measured_counts_where_nobody_says_otherwise():
+    item = {"path": "/a.mp3", "genre": "choir", "measured": {"title": "track01", "bpm": 92.5, "genre": "rock"}}
+    table, _ = rows([item])
+    (back,) = row_items(table)
+    assert back == {"path": "/a.mp3", "genre": "choir", "title": "track01", "bpm": 92.5}
+    assert matching(table, {"bpm": [Interval(90, 95)], "genre": ["choir"], "title": ["track01"]}).all()
+    assert not matching(table, {"genre": ["rock"]}).any()

@@ -21,6 +21,7 @@ pytest.importorskip("pymilvus", reason="a Milvus index needs pymilvus")
 pytest.importorskip("milvus_lite", reason="the tests need milvus-lite")
 
 from cmmixer_hf.search.faiss_store import FaissStore
+from cmmixer_hf.search.filters import Interval
 from cmmixer_hf.search.index import DamagedIndexError, RetrievalIndex, known_files, update_index
 from cmmixer_hf.search.index_facts import IndexFacts
 from cmmixer_hf.search.index_rows import POOLED, SEGMENTS, make_rows, matrix, row_segments
@@ -37,6 +38,7 @@ def rows(count: int, seed: int = 0, prefix: str = "/library/") -> pa.Table:
     items = [
         {"path": f"{prefix}{number // 2}", "start": 10.0 * (number % 2), "end": 10.0 * (number % 2) + 10}
         | {"title": TITLES[number // 2 % len(TITLES)], "tags": ["odd" if number // 2 % 2 else "even", "all"]}
+        | {"number": number // 2}
         for number in range(count)
     ]
     return make_rows(items, embeds, [f"stamp {seed}"] * count)
@@ -109,6 +111,9 @@ def test_it_finds_what_the_files_find(facts):
             assert found(got) == found(expected)
             torch.testing.assert_close(row_segments(got, 4), row_segments(expected, 4))
         for where in ({"title": [title]} for title in TITLES):
+            assert found(store.candidates(query, 20, where)) == found(files.candidates(query, 20, where))
+        places = ({"start": [Interval(low=10)]}, {"path": ["/library/3", "/library/30"]})
+        for where in ({"number": [Interval(5, 20, high_open=True), "25"]}, *places):
             assert found(store.candidates(query, 20, where)) == found(files.candidates(query, 20, where))
         several = {"title": TITLES[:3], "tags": ["odd"]}
         assert found(store.candidates(query, 20, several)) == found(files.candidates(query, 20, several))

@@ -134,6 +134,10 @@ def test_the_table_of_several_queries(index, clip_files, capsys):
         assert other.split()[0] == "2"
     assert main(["search", first, str(index), "--where", "mood=angry"]) == 0
     assert "nothing in the index fits" in capsys.readouterr().out
+    assert main(["search", first, str(index), "--where", "title>0", "--where", f"path={second}"]) == 0
+    assert "nothing in the index fits" in capsys.readouterr().out
+    assert main(["search", first, str(index), "--where", f"path={second}"]) == 0
+    assert len(capsys.readouterr().out.strip().splitlines()) == 3
 
 
 def test_json_is_a_line_a_query(index, clip_files, capsys):
@@ -159,7 +163,9 @@ def test_a_picture_of_the_best_match(index, clip_files, tmp_path, capsys):
 def test_slips_are_one_line(index, clip_files, tmp_path, capsys):
     sound_only = write_noise_clip(tmp_path / "noise.mp4", 0)
     for arguments, message in (
-        ([str(sound_only), str(index), "--where", "mood"], "--where takes KEY=VALUE, got mood"),
+        ([str(sound_only), str(index), "--where", "mood"], "a filter is KEY=VALUE"),
+        ([str(sound_only), str(index), "--where", "tempo>90"], "no item has tempo: filter by end, mood, path, start"),
+        ([str(sound_only), str(index), "-k", "0"], "-k is how many items to show, at least 1, got 0"),
         (["none.mp4", str(index)], "none.mp4"),
         ([str(sound_only), str(index), "--plus", "none.wav"], "none.wav"),
     ):

@@ -1,6 +1,7 @@
 from .embedding import MODALITIES, Cutting, Embedder, embed_files
 from .faiss_store import FaissStore
-from .index import IndexFacts, Match, RetrievalIndex, update_index
+from .filters import Interval, parse_conditions
+from .index import IndexFacts, Match, RetrievalIndex, UnknownKeyError, update_index
 from .index_rows import POOLED, SEGMENTS, make_rows, matrix, pool
 from .indexing import IndexSettings, build_index
 from .library import LibraryFile
@@ -16,16 +17,19 @@ __all__ = [
     "FaissStore",
     "IndexFacts",
     "IndexSettings",
+    "Interval",
     "LibraryFile",
     "Match",
     "QueryPart",
     "RetrievalIndex",
     "Searcher",
+    "UnknownKeyError",
     "build_index",
     "draw_match",
     "embed_files",
     "make_rows",
     "matrix",
+    "parse_conditions",
     "pool",
     "update_index",
 ]

@@ -1,5 +1,6 @@
 """Embeddings → ranked items: candidates by pooled vectors, ranked exactly by their segments."""
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..models.similarity import combine_queries, segment_similarity
 from .faiss_store import FaissStore, sweep, update
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
-from .index_rows import PLACE, Floats, Where, make_rows, pool, relabel, row_items, row_segments
+from .index_rows import PLACE, Floats, Where, known, make_rows, pool, relabel, row_items, row_segments
 from .milvus_store import MilvusStore
 
 # Candidates whose segments are compared; so many cost a millisecond.
@@ -69,6 +70,10 @@ class Match:
         '0:30-1:00'
         """
         return f"{clock(self.item['start'])}-{clock(self.item['end'])}" if "start" in self.item else ""
+
+
+class UnknownKeyError(ValueError):
+    """A filter asks for what no item has; the message says what there is."""
 
 
 class RetrievalIndex:
@@ -135,9 +140,14 @@ class RetrievalIndex:
         Args:
             query: segment embeddings (K, size).
             k: how many; fewer come back only where the index, or what meets the filter, has fewer.
-            where: metadata that an item must have, `{"genre": "jazz"}`; of several values any will do, and a list in an
-                item's metadata has all of its members.
+            where: metadata that an item must have, `{"genre": "jazz", "bpm": Interval(90, 120)}`; of several values any
+                will do, and a list in an item's metadata has all of its members.
+
+        Raises:
+            ValueError: the query has another shape, `k` is less than 1, or no item has a key of `where`.
         """
+        if k < 1:
+            raise ValueError(f"k is how many items to show, at least 1, got {k}")
         if query.shape != (self.facts.num_segments, self.facts.size):
             expected = (self.facts.num_segments, self.facts.size)
             raise ValueError(f"expected a query of shape {expected}, got {tuple(query.shape)}")
@@ -151,8 +161,19 @@ class RetrievalIndex:
             rows = self.store.candidates(pool(query).numpy(), wanted, conditions)
             best = self._best_of_each_file(query, rows, k)
             if len(best) == k or len(rows) < wanted:
+                if not best:
+                    self._check_keys(conditions)
                 return best
             wanted *= 4
+
+    def keys(self) -> list[str]:
+        """What a filter can ask for: the keys of all items' metadata, and those of an item's place."""
+        found = {key for _, text in self.store.files().values() for key in known(json.loads(text))}
+        return sorted(found | set(PLACE))
+
+    def _check_keys(self, where: Where) -> None:
+        if where and (unknown := where.keys() - (there := self.keys())):
+            raise UnknownKeyError(f"no item has {', '.join(sorted(unknown))}: filter by {', '.join(there)}")
 
     def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int) -> list[Match]:
         if not len(rows):

@@ -15,12 +15,16 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
+from .filters import Interval
+
 Floats = npt.NDArray[np.float32]
-# Key → values, any of which will do; all keys must be met.
+# Key → values and `Interval`s, any of which will do; all keys must be met.
 Where = Mapping[str, Sequence[Any]]
 
 POOLED, SEGMENTS = "pooled_embeds", "segment_embeds"
 PLACE = ("path", "start", "end")
+MEASURED = "measured"  # the part of an item's metadata that its file tells, where nobody has said otherwise
+A_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
 def row_schema(num_segments: int, size: int) -> pa.Schema:
@@ -84,7 +88,16 @@ def relabel(rows: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
 def row_items(rows: pa.Table) -> Iterator[dict[str, Any]]:
     """The items that rows were made of; a place that is not known is left out."""
     for row in rows.select(["metadata", *PLACE]).to_pylist():
-        yield json.loads(row.pop("metadata")) | {key: value for key, value in row.items() if value is not None}
+        yield known(json.loads(row.pop("metadata"))) | {key: value for key, value in row.items() if value is not None}
+
+
+def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """All that is known of an item, on one level: what was measured, and over it what somebody has said.
+
+    >>> known({"title": "Ode", "measured": {"title": "track01", "bpm": 92.3}})
+    {'title': 'Ode', 'bpm': 92.3}
+    """
+    return {**metadata.get(MEASURED, {}), **{key: value for key, value in metadata.items() if key != MEASURED}}
 
 
 def row_segments(rows: pa.Table, num_segments: int) -> Tensor:
@@ -109,23 +122,38 @@ def facets(metadata: Mapping[str, Any]) -> list[str]:
     >>> facets({"title": "Ode", "year": 1824, "tags": ["choir", "loud"], "label": None})
     ['title=Ode', 'year=1824', 'tags=choir', 'tags=loud']
     """
-    values = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in metadata.items()}
+    values = {key: value if isinstance(value, (list, tuple)) else [value] for key, value in known(metadata).items()}
     return [f"{key}={value}" for key, members in values.items() for value in members if value is not None]
 
 
 def matching(rows: pa.Table, where: Where) -> npt.NDArray[np.bool_]:
-    """Which rows meet a filter, (rows,)."""
+    """Which rows meet a filter, (rows,). An item's place is a filter's key too, `path` above all."""
     found = np.ones(len(rows), dtype=bool)
     for key, values in where.items():
-        wanted = pa.array([f"{key}={value}" for value in values], pa.string())
-        found &= np.concatenate([_any_facet(chunk, wanted) for chunk in rows["facets"].chunks])
+        if key in PLACE:
+            found &= _is_any(rows[key].combine_chunks().cast(pa.string()), "", values)
+        else:
+            found &= np.concatenate([_any_facet(chunk, f"{key}=", values) for chunk in rows["facets"].chunks])
     return found
 
 
-def _any_facet(chunk: pa.ListArray, wanted: pa.StringArray) -> npt.NDArray[np.bool_]:
-    hits = pc.list_parent_indices(chunk).filter(pc.is_in(chunk.flatten(), wanted))
+def _any_facet(chunk: pa.ListArray, prefix: str, values: Sequence[Any]) -> npt.NDArray[np.bool_]:
     found = np.zeros(len(chunk), dtype=bool)
-    found[hits.to_numpy()] = True
+    found[pc.list_parent_indices(chunk).to_numpy()[_is_any(chunk.flatten(), prefix, values)]] = True
+    return found
+
+
+def _is_any(texts: pa.StringArray, prefix: str, values: Sequence[Any]) -> npt.NDArray[np.bool_]:
+    """Which texts are the prefix with one of the values, or with a number in one of the intervals."""
+    intervals = [value for value in values if isinstance(value, Interval)]
+    exact = pa.array([f"{prefix}{value}" for value in values if not isinstance(value, Interval)], pa.string())
+    found = pc.is_in(texts, exact).to_numpy(zero_copy_only=False)
+    if intervals:
+        begins = pc.starts_with(texts, prefix).fill_null(False)
+        rest = pc.utf8_slice_codeunits(texts.filter(begins), len(prefix))
+        numbers = pc.if_else(pc.match_substring_regex(rest, A_NUMBER), rest, "nan").cast(pa.float64()).to_numpy()
+        inside = np.logical_or.reduce([interval.holds(numbers) for interval in intervals])
+        found[begins.to_numpy(zero_copy_only=False)] |= inside
     return found
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from .filters import Interval, within
 from .index_facts import DamagedIndexError, IndexFacts
-from .index_rows import PLACE, POOLED, SEGMENTS, Floats, Where, matrix, row_schema
+from .index_rows import PLACE, POOLED, SEGMENTS, Floats, Where, facets, matrix, row_schema
 
 # What Milvus calls our index types, how they are built, and which number sets how much a query looks at.
 INDEX_TYPES: dict[str, tuple[str, dict[str, int], str]] = {
@@ -28,6 +29,7 @@ BREADTH = {"": (0,), "nprobe": (64, 1024), "ef": (256, 16384)}  # usual, and gre
 MOST_CANDIDATES, MOST_BYTES = 16384, 48 << 20  # of one answer: Milvus's limit, and gRPC's with a margin
 ROWS_PER_REQUEST, PATHS_PER_REQUEST = 256, 64
 LONGEST_FACET, MOST_FACETS, LONGEST_TEXT = 512, 4096, 65535  # characters, members, bytes
+MOST_SECONDS = 1e9  # for its filters know no infinity
 OWNER = "cmmixer_hf.facts"  # the property of a collection that says what it holds
 TEXTS = ("path", "stamp", "metadata")
 FETCHED = (*PLACE, "metadata", SEGMENTS)
@@ -109,7 +111,7 @@ class MilvusStore:
 
         Where an approximate index finds fewer, it is asked again as broadly as it can be.
         """
-        conditions = [f"array_contains_any(facets, {_quoted(_facets(key, values))})" for key, values in where.items()]
+        conditions = [self._condition(key, values) for key, values in where.items()]
         limit = min(k, MOST_CANDIDATES, MOST_BYTES // (4 * self.facts.num_segments * self.facts.size))
         hits: list[dict[str, Any]] = []
         for breadth in BREADTH[self._breadth]:
@@ -124,6 +126,21 @@ class MilvusStore:
                     search_params={"metric_type": "IP", "params": {self._breadth: breadth} if breadth else {}},
                 )
         return self._table([hit["entity"] for hit in hits], FETCHED)
+
+    def _condition(self, key: str, values: Sequence[Any]) -> str:
+        """In Milvus's filter language. Its facets are strings, so which of them lie in an interval is looked up."""
+        if key in PLACE:
+            places = [f"{key} == {json.dumps(value)}" for value in values if not isinstance(value, Interval)]
+            bounds = [_between(key, value) for value in values if isinstance(value, Interval)]
+            return f"({' or '.join(places + bounds)})"
+        wanted = [f"{key}={value}" for value in values if not isinstance(value, Interval)]
+        if len(wanted) < len(values):
+            wanted += sorted({facet for facet in self._all_facets(key) if within(facet.partition("=")[2], values)})
+        return f"array_contains_any(facets, {_quoted(map(_short, wanted))})"
+
+    def _all_facets(self, key: str) -> Iterator[str]:
+        for _, metadata in self.files().values():
+            yield from (facet for facet in facets(json.loads(metadata)) if facet.startswith(f"{key}="))
 
     def files(self) -> dict[str, tuple[str, str]]:
         """Stamp and metadata (JSON) of every file that has rows, by its path."""
@@ -215,8 +232,9 @@ def _entities(rows: pa.Table) -> Iterator[dict[str, Any]]:
             yield {**row, "id": _digest(f"{row['path']}\n{row['start']}"), POOLED: pooled, SEGMENTS: segments}
 
 
-def _facets(key: str, values: Sequence[str]) -> list[str]:
-    return [_short(f"{key}={value}") for value in values]
+def _between(key: str, interval: Interval) -> str:
+    low, high = max(interval.low, -MOST_SECONDS), min(interval.high, MOST_SECONDS)
+    return f"({key} >{'' if interval.low_open else '='} {low} and {key} <{'' if interval.high_open else '='} {high})"
 
 
 def _short(facet: str) -> str:
@@ -228,7 +246,7 @@ def _digest(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _quoted(texts: Sequence[str]) -> str:
+def _quoted(texts: Iterable[str]) -> str:
     """A list in Milvus's filter language, whose strings are written as JSON's."""
     return json.dumps(list(texts), ensure_ascii=False)
 

@@ -13,6 +13,7 @@ from ..data.batches import SourceError
 from ..files import aligned, atomic_file
 from ..models.similarity import combine_queries
 from .embedding import MODALITIES, Embedder
+from .filters import parse_conditions
 from .index import Match, ModelMismatchError, RetrievalIndex
 from .match_picture import draw_match
 
@@ -32,7 +33,10 @@ class SearchSettings:
     )
     where: list[str] = field(
         default_factory=list,
-        metadata={"help": "KEY=VALUE that an item's metadata must have; of several with one key, any will do"},
+        metadata={
+            "help": "what an item must have: KEY=VALUE, KEY=LOW..HIGH, KEY<NUMBER, KEY>=NUMBER; may be given several "
+            "times, and of several values of one key any will do"
+        },
     )
     k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
     json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
@@ -144,7 +148,9 @@ class Searcher:
 
 def search(settings: SearchSettings) -> None:
     """Print the best items for each query; the index and the model are loaded once."""
-    where = _conditions(settings.where)
+    where = parse_conditions(settings.where)
+    if settings.k < 1:
+        raise SourceError(f"-k is how many items to show, at least 1, got {settings.k}")
     if settings.picture and len(settings.queries) > 1:
         raise SourceError(f"--picture draws one query's best match, got {len(settings.queries)} queries: give one")
     searcher = Searcher(settings.index, settings.model)
@@ -155,16 +161,6 @@ def search(settings: SearchSettings) -> None:
         if settings.picture and matches:
             with atomic_file(settings.picture) as partial:
                 draw_match(matches[0]).save(partial)
-
-
-def _conditions(texts: Sequence[str]) -> dict[str, list[str]]:
-    conditions: dict[str, list[str]] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (key and equals):
-            raise SourceError(f"--where takes KEY=VALUE, got {text}")
-        conditions.setdefault(key, []).append(value)
-    return conditions
 
 
 def _as_json(query: str, matches: Sequence[Match]) -> str:

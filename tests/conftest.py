@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from media_files import FILES, PICTURES, SOUNDS, write_media
+from transformers.utils.logging import disable_progress_bar
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.media.reading import Sampling, write_clip
@@ -32,6 +33,12 @@ def _one_thread() -> None:
     """Sums in one order on every machine, and in the processes that tests start; quicker too on such small tensors."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_bars_between_lines():
+    """What the command line sees to before it imports transformers, which tests have loaded already."""
+    disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,12 @@ import importlib
 import json
 import subprocess
 import sys
+from typing import get_type_hints
 
 import pytest
 
 from cmmixer_hf.cli import MENDABLE, VERBS, main
+from cmmixer_hf.flags import value_kind
 
 
 def test_help_of_every_verb_reads_well(capsys):
@@ -63,17 +65,35 @@ def test_the_console_script_answers():
     assert answer.stdout.startswith("cmmixer ")
 
 
-def test_help_loads_nothing_heavy():
-    code = """
+@pytest.mark.parametrize("arguments", [[], *([verb] for verb in VERBS)])
+@pytest.mark.parametrize("asked", ["--help", "--no_such_flag"])
+def test_help_and_mistakes_load_nothing_heavy(arguments, asked):
+    code = f"""
 import sys
 from cmmixer_hf.cli import main
 try:
-    main(["--help"])
+    main({[*arguments, asked]})
 finally:
     print(*sys.modules)
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"torch", "transformers", "datasets"} & set(answer.stdout.splitlines()[-1].split())
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.returncode == (0 if asked == "--help" else 2)
+    assert not {"torch", "transformers", "datasets", "av", "numpy"} & set(answer.stdout.splitlines()[-1].split())
+
+
+def test_the_settings_name_the_formats_that_there_are():
+    from cmmixer_hf.data.sources.source import FORMATS
+    from cmmixer_hf.search.faiss_store import INDEX_TYPES
+    from cmmixer_hf.settings import SOURCE_FORMATS, IndexSettings
+
+    assert set(SOURCE_FORMATS) == {"auto", *FORMATS}
+    assert value_kind(get_type_hints(IndexSettings)["index_type"])[2] == list(INDEX_TYPES)
+
+
+def test_short_flags_are_flags(capsys):
+    with pytest.raises(SystemExit):
+        main(["search", "query.mp4", "index", "-k", "many"])
+    assert "-k" in capsys.readouterr().err
 
 
 def test_errors_that_can_be_mended_exist():

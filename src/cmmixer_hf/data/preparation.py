@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
 
 from tqdm.auto import tqdm
 
 from ..media.reading import Sampling
+from ..settings import PrepareSettings
 from .batches import SourceError
 from .clips import ClipSpec
 from .prepared_clips import shard_path
@@ -17,58 +17,14 @@ from .recipes import AnyClip, Recipe, Row, prepare_clip
 from .selection import assign_splits, deduplicate
 from .shards import ERRORS, Job, Prepared, make_rows, write_shard
 from .sources.folders import clips_of_files, find_media
-from .sources.source import FORMATS, Source, read_source
+from .sources.source import Source, read_source
 from .sources.streams import Clips, ClipStream
 from .survey import leaks, survey
 
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
 
 ERRORS_SHOWN = 20
-SOURCE_HELP = (
-    "folder of media files; CSV, TSV or JSONL with such columns as video, audio, track_id, label, split, fold, "
-    "start, end; or what --format says"
-)
 CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
-
-
-@dataclass
-class PrepareSettings:
-    """Decode clips once, into Parquet shards to train on; the same command again goes on where one stopped."""
-
-    source: str = field(metadata={"help": SOURCE_HELP})
-    output: str = field(metadata={"help": "folder for the shards"})
-    format: str = field(
-        default="auto",
-        metadata={"help": "kind of source; auto looks at it", "choices": ["auto", *FORMATS]},
-    )
-    media: str | None = field(default=None, metadata={"help": "folder of the files that a table names"})
-    need: Literal["both", "video", "audio"] = field(
-        default="both", metadata={"help": "what to take of each clip; a clip that lacks it is an error"}
-    )
-    keep_silent: bool = field(default=False, metadata={"help": "take clips whose sound is silent throughout"})
-    num_frames: int = field(default=8, metadata={"help": "frames and windows of sound a clip"})
-    window_seconds: float = field(default=2.6, metadata={"help": "seconds of a window of sound"})
-    sampling_rate: int = field(default=16000, metadata={"help": "samples of sound a second"})
-    shorter_side: int = field(default=256, metadata={"help": "pixels that frames are scaled down to"})
-    frames: Literal["raw", "jpeg"] = field(
-        default="raw", metadata={"help": "raw is quickest to load, jpeg takes a fifteenth of the space"}
-    )
-    jpeg_quality: int = field(default=3, metadata={"help": "FFmpeg's: 1 is best, 31 is smallest"})
-    splits: str | None = field(
-        default=None, metadata={"help": "such as train=0.8,test=0.2: split by track and group, so that none leaks"}
-    )
-    seed: int = field(default=0, metadata={"help": "of the splits"})
-    deduplicate: bool = field(default=False, metadata={"help": "leave out clips whose files hold the same bytes"})
-    num_workers: int | None = field(
-        default=None,
-        metadata={"help": "decoding processes, one a core by default; with 0 a crash of the decoder ends the run"},
-    )
-    seconds_per_clip: float = field(default=float("inf"), metadata={"help": "after which a process gives a clip up"})
-    clips_per_shard: int = field(default=64, metadata={"help": "clips a file"})
-    shard: str = field(default="0/1", metadata={"help": "i/n: this is job i, from 0 on, of n that fill one folder"})
-    on_error: Literal["skip", "fail"] = field(default="skip", metadata={"help": "what to do at a clip that is no use"})
-    dry_run: bool = field(default=False, metadata={"help": "show what was found and stop"})
-    skip_survey: bool = field(default=False, metadata={"help": "do not look into every file before work begins"})
 
 
 def prepare(

@@ -7,24 +7,19 @@ package installed. With `RAY_ADDRESS` set the cluster there is used, else one is
 import os
 import pickle
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from ..settings import RayPrepareSettings
 from .batches import SourceError
 from .clips import ClipSpec
-from .preparation import PrepareSettings, find_clips, recipe_of, show_prepared, show_source
+from .preparation import find_clips, recipe_of, show_prepared, show_source
 from .prepared_clips import shard_path
 from .recipes import Recipe
 from .shards import Job, Prepared, make_rows, write_shard
 from .sources.streams import ClipStream
-
-
-@dataclass
-class RayPrepareSettings(PrepareSettings):
-    """Do what prepare does on a Ray cluster (extra [ray]); --num_workers counts the cores of one started here."""
 
 
 def prepare_on_ray(clips: Sequence[ClipSpec], output: str | Path, recipe: Recipe) -> Prepared:

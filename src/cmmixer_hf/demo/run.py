@@ -6,7 +6,6 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from ..models.similarity import segment_similarity
 from ..pictures.strips import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from ..search.embedding import model_identity
 from ..search.index import RetrievalIndex
+from ..settings import DemoSettings
 from ..training.loop import TrainingSettings, train
 from .report import Panel, Query, Report, Track, write_report
 from .world import write_library
@@ -49,26 +49,6 @@ SEPARATION = {
     "audio": "The sound as it was",
     "audio_reconstruction": "The sound, hidden patches predicted",
 }
-
-
-@dataclass
-class DemoSettings:
-    """Make clips, pre-train, fine-tune, index and search, and write a report to look at."""
-
-    output: str = field(default="demo/seed-0", metadata={"help": "folder for everything that is made"})
-    videos: str | None = field(default=None, metadata={"help": "folder of your own clips instead of made ones"})
-    seed: int = field(default=0, metadata={"help": "of the clips and of the training"})
-    clips: int = field(default=1024, metadata={"help": "made clips to train on"})
-    held_out: int = field(default=128, metadata={"help": "made clips to search among"})
-    pretraining_samples: int = field(
-        default=6144, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
-    )
-    finetuning_samples: int = field(default=20480, metadata={"help": "clips seen in fine-tuning, with repetition"})
-    token_drop_rate: float = field(
-        default=0.5,
-        metadata={"help": "share of a clip's tokens left out in fine-tuning; 0 learns slower, but shapes too"},
-    )
-    queries: int = field(default=6, metadata={"help": "queries shown in the report"})
 
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:

@@ -6,9 +6,9 @@ torchrun --nproc_per_node 8 -m cmmixer_hf.cli evaluate SHARDS --model MODEL
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -19,10 +19,11 @@ from ..data.prepared_clips import PreparedClips, load_prepared
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import CMMixerProcessor
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerForVideoClassification
+from ..settings import EvaluateSettings
 from .classification import Classifier, cross_validate, predict_clips, score_classification
 from .intervals import CONFIDENCE
 from .results import EvaluationResult, Score, package_versions, scores_table
-from .retrieval import POOL_SIZE, embed_clips, score_retrieval
+from .retrieval import embed_clips, score_retrieval
 
 Evaluated = CMMixerForRetrieval | CMMixerForVideoClassification | CMMixerForAudioClassification
 TASKS: dict[type[Evaluated], str] = {
@@ -30,23 +31,6 @@ TASKS: dict[type[Evaluated], str] = {
     CMMixerForVideoClassification: "video-classification",
     CMMixerForAudioClassification: "audio-classification",
 }
-
-
-@dataclass
-class EvaluateSettings:
-    """Score a retrieval model or a classifier on prepared clips."""
-
-    shards: str = field(metadata={"help": "folder that `cmmixer prepare` wrote"})
-    model: str = field(metadata={"help": "folder or Hub name of a fine-tuned model"})
-    output: str = field(default="evaluation.json", metadata={"help": "JSON file for the results"})
-    split: str | None = field(default=None, metadata={"help": "evaluate the clips of this split alone"})
-    fold: int | None = field(default=None, metadata={"help": "evaluate the clips of this fold alone"})
-    pool_size: int = field(default=POOL_SIZE, metadata={"help": "candidates of a query; more clips make several pools"})
-    similarity: Literal["segments", "pooled"] = field(default="segments", metadata={"help": "how two clips compare"})
-    average_views: bool = field(default=False, metadata={"help": "average predictions over the clips of one file"})
-    batch_size: int = field(default=32, metadata={"help": "clips at a time"})
-    resamples: int = field(default=1000, metadata={"help": "of the bootstrap that gives the intervals"})
-    seed: int = field(default=0, metadata={"help": "of the pools and of the bootstrap"})
 
 
 def evaluate(settings: EvaluateSettings) -> EvaluationResult:

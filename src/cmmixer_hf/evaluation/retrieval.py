@@ -9,6 +9,7 @@ from torch import Tensor
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cmmixer import CMMixerForRetrieval
 from ..models.similarity import pool_segments
+from ..settings import POOL_SIZE
 from .inference import Row, evaluating, map_batches
 from .intervals import bootstrap_interval
 from .metrics import RETRIEVAL_METRICS, chance_metrics, rank_pool, two_way_choice
@@ -16,7 +17,6 @@ from .results import Score
 
 DIRECTIONS = ("video_to_audio", "audio_to_video")
 SIMILARITIES = ("segments", "pooled")
-POOL_SIZE = 2000  # §4.4
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,12 @@
 """`cmmixer card`: the README of a trained model or of prepared clips, before they are shared."""
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..data.batches import SourceError
 from ..data.dataset_card import SHARDS, write_dataset_card
+from ..settings import CardSettings
 from ..training.model_card import write_model_card
-
-
-@dataclass
-class CardSettings:
-    """Write the README of a model's folder, or of prepared clips, from what lies in it."""
-
-    folder: str = field(metadata={"help": "folder of a saved model, or of prepared shards"})
-    name: str | None = field(default=None, metadata={"help": "name on the Hub, such as you/model"})
-    license: str | None = field(
-        default=None, metadata={"help": "licence of the weights or of the media, as the Hub calls it"}
-    )
 
 
 def write_card(settings: CardSettings) -> None:

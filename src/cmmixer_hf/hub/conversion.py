@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -21,6 +20,7 @@ from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.configuration_cmmixer import CMMixerConfig
 from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification, CAVMAEForPreTraining
 from ..models.modeling_cmmixer import CMMixerForPreTraining
+from ..settings import ConvertSettings
 from .layouts import (
     CAV_MAE,
     MAE,
@@ -43,26 +43,6 @@ PAPER_DECODER = {
         "decoder_intermediate_size",
     )
 }
-
-
-@dataclass
-class ConvertSettings:
-    """Turn MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights into ours, with a report of every key."""
-
-    source: str = field(
-        metadata={"help": "file, folder or Hub name of MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights"}
-    )
-    output_dir: str = field(metadata={"help": "folder for the model, its feature extractor and the report"})
-    decoder_type: str = field(default="solo", metadata={"help": "solo or duet"})
-    keep_decoder: bool = field(
-        default=True, metadata={"help": "take over the decoder's sizes; else the paper's 256 × 4"}
-    )
-    architecture: Literal["cmmixer", "cav_mae"] = field(
-        default="cmmixer", metadata={"help": "what MAE's or ViTMAE's weights become"}
-    )
-    classifier_stream: Literal["joint", "audio", "video"] = field(
-        default="joint", metadata={"help": "what a fine-tuned CAV-MAE listens to"}
-    )
 
 
 @dataclass

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from ..data.batches import SourceError
 from ..files import atomic_file
 from ..media.reading import MediaError
+from ..settings import IndexSettings
 from .embedding import MODALITIES, Cutting, Embedder, embed_files
 from .faiss_store import INDEX_TYPES
 from .index import RetrievalIndex, known_files, update_index
@@ -34,43 +35,6 @@ LEFT_OUT = "left_out.csv"
 SECTION_SECONDS = 30.0
 SHOWN = 20  # files that were left out; all of them are in LEFT_OUT
 LONGEST_WAIT = timedelta(days=30)  # of a process for one that has more to do
-
-
-@dataclass
-class IndexSettings:
-    """Embed a library of tracks or clips and write an index of them, or bring an index up to date.
-
-    What is not given stays as the index has it.
-    """
-
-    library: str = field(metadata={"help": "folder of media files, or a CSV or JSONL with a column `path`"})
-    index: str = field(metadata={"help": "folder of the index"})
-    model: str = field(metadata={"help": "folder or Hub name of a CMMixerForRetrieval"})
-    modality: str | None = field(
-        default=None, metadata={"help": "what to embed of each file: audio (default) or video"}
-    )
-    section_seconds: float | None = field(
-        default=None,
-        metadata={"help": "cut longer files into sections of so many seconds, 30 by default; 0: never cut"},
-    )
-    section_hop: float | None = field(
-        default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
-    )
-    index_type: str | None = field(
-        default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
-    )
-    uri: str | None = field(
-        default=None, metadata={"help": "keep the items in Milvus: http://host:port, or a FILE.db of this machine"}
-    )
-    collection: str | None = field(default=None, metadata={"help": "Milvus collection, `cmmixer` by default"})
-    remove_vanished: bool = field(
-        default=False, metadata={"help": "take files out of the index that the library does not have any more"}
-    )
-    content_hash: bool = field(
-        default=False, metadata={"help": "know files again by their content, not by size and time of change"}
-    )
-    batch_size: int = field(default=32, metadata={"help": "sections that the model embeds at once"})
-    num_workers: int = field(default=2, metadata={"help": "decoding threads a process"})
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +12,11 @@ from torch import Tensor
 from ..data.batches import SourceError
 from ..files import aligned, atomic_file
 from ..models.similarity import combine_queries
+from ..settings import SearchSettings
 from .embedding import MODALITIES, Embedder
 from .filters import parse_conditions
 from .index import Match, ModelMismatchError, RetrievalIndex
 from .match_picture import draw_match
-
-
-@dataclass
-class SearchSettings:
-    """Rank the items of an index for one or several files."""
-
-    queries: list[str] = field(metadata={"help": "video or audio files; FILE:audio asks by the sound of a video"})
-    index: str = field(metadata={"help": "folder that `cmmixer index` wrote"})
-    plus: list[str] = field(
-        default_factory=list,
-        metadata={"help": "file whose content is wanted too, FILE[:video|audio][:WEIGHT]; may be given several times"},
-    )
-    minus: list[str] = field(
-        default_factory=list, metadata={"help": "file whose content is not wanted, written as for --plus"}
-    )
-    where: list[str] = field(
-        default_factory=list,
-        metadata={
-            "help": "what an item must have: KEY=VALUE, KEY=LOW..HIGH, KEY<NUMBER, KEY>=NUMBER; may be given several "
-            "times, and of several values of one key any will do"
-        },
-    )
-    k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
-    json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
-    picture: str | None = field(
-        default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}
-    )
-    model: str | None = field(
-        default=None, metadata={"help": "the index's model, where it is not in its place any more"}
-    )
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from transformers import HfArgumentParser
+
+from ..flags import SettingsParser
 
 # Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and no card
 # tells them. (Batches of a step are counted over all processes.)
@@ -118,12 +119,15 @@ def read_settings(*classes: Any, arguments: Sequence[str] | None = None) -> Any:
     Raises:
         SystemExit: an unknown flag or key, or a value that does not fit; the message says which.
     """
-    parser = HfArgumentParser(classes, allow_abbrev=False)
+    parser = SettingsParser(*classes)
     parser.add_argument("--config", help="YAML file of settings; flags win over it")
     line = list(sys.argv[1:] if arguments is None else arguments)
     try:
         given = vars(parser.parse_args([*_file_flags(parser, line), *line]))
-        made = [cls(**{field.name: given[field.name] for field in dataclasses.fields(cls)}) for cls in classes]
+        made = [
+            cls(**{field.name: given[field.name] for field in dataclasses.fields(cls) if field.name in given})
+            for cls in classes
+        ]
     except (OSError, ValueError, yaml.YAMLError) as error:
         parser.error(str(error))
     return made[0] if len(made) == 1 else tuple(made)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cmmixer_hf import CMMixerConfig
 from cmmixer_hf.demo import DemoSettings, model_config
-from cmmixer_hf.training import TrainingSettings, model_card
+from cmmixer_hf.training import TrainingSettings, render_model_card
 
 HERE = Path(__file__).parent
 CHECKPOINTS = HERE.parent / "checkpoints"
@@ -66,7 +66,7 @@ def render(name: str, source: Source) -> str:
         source.config.save_pretrained(folder)
         for file, content in source.files.items():
             (folder / file).write_text(json.dumps(content))  # which is YAML too
-        return str(model_card(folder))
+        return str(render_model_card(folder))
 
 
 def cards() -> dict[str, str]:
@@ -74,7 +74,7 @@ def cards() -> dict[str, str]:
     released = {folder.name: folder for folder in CHECKPOINTS.iterdir()}
     released |= {f"{name}-pretraining": folder / "pretraining" for name, folder in released.items()}
     made = {name: render(name, source) for name, source in sources().items()}
-    return made | {name: _seen_from_here(str(model_card(folder)), folder) for name, folder in released.items()}
+    return made | {name: _seen_from_here(str(render_model_card(folder)), folder) for name, folder in released.items()}
 
 
 def _seen_from_here(card: str, folder: Path) -> str:

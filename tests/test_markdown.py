@@ -49,8 +49,8 @@ NO_CODE = {
     "mermaid": "a picture",
     "diff": "tests/test_contributing.py applies each",
 }
-# Templates, filled in by `model_card` and `dataset_card`; the tests of these run what comes out.
-TEMPLATES = {"src/cmmixer_hf/model_card.md", "src/cmmixer_hf/dataset_card.md"}
+# Templates, filled in by `render_model_card` and `dataset_card`; the tests of these run what comes out.
+TEMPLATES = {"src/cmmixer_hf/training/model_card.md", "src/cmmixer_hf/data/dataset_card.md"}
 
 
 def blocks(text: str) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 import cmmixer_hf
 from cmmixer_hf import CMMixerProcessor
-from cmmixer_hf.training.model_card import KINDS, model_card, write_model_card
+from cmmixer_hf.training.model_card import KINDS, render_model_card, write_model_card
 
 CARDS = Path(__file__).parents[2] / "model_cards"
 RENDER = runpy.run_path(str(CARDS / "render.py"))
@@ -47,7 +47,7 @@ def test_every_card_has_a_source():
 def test_a_released_checkpoint_lies_with_its_card():
     for folder in RENDER["CHECKPOINTS"].iterdir():
         for card in (folder, folder / "pretraining"):
-            assert (card / "README.md").read_text() == str(model_card(card))
+            assert (card / "README.md").read_text() == str(render_model_card(card))
 
 
 def test_pictures_of_cards_lie_where_the_cards_say():
@@ -121,7 +121,7 @@ def test_a_wrong_fact_or_folder_is_refused(save, tmp_path):
     with pytest.raises(ValueError, match="'colour' is no field of CardFacts: name, "):
         write_model_card(save("CMMixerModel"), colour="red")
     with pytest.raises(ValueError, match=r"holds no config\.json"):
-        model_card(tmp_path)
+        render_model_card(tmp_path)
 
 
 def test_scores_of_older_weights_are_left_out(save):
@@ -134,7 +134,7 @@ def test_scores_of_older_weights_are_left_out(save):
 @pytest.mark.parametrize("name", CLASSES)
 def test_parameters_are_counted_in_the_weights(name, save, tiny_config):
     count = getattr(cmmixer_hf, name)(tiny_config).num_parameters()
-    assert f"| parameters | {count:,} |" in str(model_card(save(name)))
+    assert f"| parameters | {count:,} |" in str(render_model_card(save(name)))
 
 
 def test_every_class_is_of_a_kind():

@@ -1,11 +1,11 @@
 from .loop import train
-from .model_card import model_card, write_model_card
+from .model_card import render_model_card, write_model_card
 from .settings import TrainingSettings, read_settings
 
 __all__ = [
     "TrainingSettings",
-    "model_card",
     "read_settings",
+    "render_model_card",
     "train",
     "write_model_card",
 ]

@@ -103,11 +103,11 @@ def write_model_card(folder: str | Path, *, evaluated: bool = True, **facts: Any
     if kept:
         (folder / "card.yaml").write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
     target = folder / "README.md"
-    model_card(folder, evaluated=evaluated).save(target)
+    render_model_card(folder, evaluated=evaluated).save(target)
     return target
 
 
-def model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
+def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
     """The card of a checkpoint's folder, not written anywhere; arguments as in [`write_model_card`]."""
     folder = Path(folder)
     if not (folder / "config.json").exists():

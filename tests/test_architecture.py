@@ -15,7 +15,9 @@ FLOORS = """
 files flags settings
 models media
 data
-evaluation search
+loading
+search
+evaluation
 pictures
 training
 hub demo

@@ -9,7 +9,7 @@ from unittest import mock
 import pytest
 from distributed import run_in_processes
 
-from cmmixer_hf import CMMixerForAudioClassification, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.cli import main
 from cmmixer_hf.data.clips import ClipSpec
 from cmmixer_hf.data.preparation import prepare
@@ -138,9 +138,3 @@ def test_what_cannot_be_scored_is_one_line(shards, save, tmp_path, capsys, chang
     output = str(tmp_path / "scores.json")
     assert main(["evaluate", shards, "--model", save(CMMixerForRetrieval), "--output", output, *changes]) == 1
     assert message in capsys.readouterr().err
-
-
-def test_a_pretrained_model_has_nothing_to_score(shards, save, tmp_path, capsys):
-    model = save(CMMixerForPreTraining)
-    assert main(["evaluate", shards, "--model", model, "--output", str(tmp_path / "scores.json")]) == 1
-    assert "is a CMMixerForPreTraining; fine-tune it first" in capsys.readouterr().err

@@ -10,14 +10,21 @@ from torch import Tensor
 
 from ..data.batches import SourceError
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForVideoClassification
 from .inference import Row, evaluating, map_batches
 from .intervals import bootstrap_interval, mean_and_spread
 from .metrics import average_groups, chance_accuracy, chance_average_precision, mean_average_precision, top_k_hits
 from .results import Score
 
-Classifier = CMMixerForVideoClassification | CMMixerForAudioClassification
+Classifier = CMMixerForVideoClassification | CMMixerForAudioClassification | CAVMAEForAudioVisualClassification
 TOP = (1, 5)
+# What a CAV-MAE classifier takes, by `config.classifier_stream`.
+STREAM_INPUTS = {
+    "joint": ("pixel_values", "audio_values"),
+    "audio": ("audio_values",),
+    "video": ("pixel_values",),
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +69,10 @@ def predict_clips(
         SourceError: a clip has a label that the model does not know, or none or several for a model of one.
     """
     multi_label = model.config.problem_type == "multi_label_classification"
+    inputs = STREAM_INPUTS.get(getattr(model.config, "classifier_stream", ""), (model.main_input_name,))
 
     def predict(stacks: dict[str, Tensor], rows: list[Row]) -> tuple[Tensor, list[Row]]:
-        logits = model(**{model.main_input_name: stacks[model.main_input_name]})["logits"].float()
+        logits = model(**{name: stacks[name] for name in inputs})["logits"].float()
         return (logits.sigmoid() if multi_label else logits.softmax(-1)).cpu(), rows
 
     with evaluating(model):

@@ -12,24 +12,23 @@ from typing import Any
 
 import torch
 from accelerate import PartialState
-from transformers import AutoConfig
 
 from ..data.batches import SourceError
 from ..data.prepared_clips import PreparedClips, load_prepared
+from ..loading import CLASSIFICATION, RETRIEVAL, load_model, load_processor, read_saved
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
-from ..media.processing_cmmixer import CMMixerProcessor
-from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerForVideoClassification
+from ..models.modeling_cmmixer import CMMixerForRetrieval
 from ..settings import EvaluateSettings
 from .classification import Classifier, cross_validate, predict_clips, score_classification
 from .intervals import CONFIDENCE
 from .results import EvaluationResult, Score, package_versions, scores_table
 from .retrieval import embed_clips, score_retrieval
 
-Evaluated = CMMixerForRetrieval | CMMixerForVideoClassification | CMMixerForAudioClassification
-TASKS: dict[type[Evaluated], str] = {
-    CMMixerForRetrieval: "retrieval",
-    CMMixerForVideoClassification: "video-classification",
-    CMMixerForAudioClassification: "audio-classification",
+# A classifier's task by the end of its name.
+TASKS = {
+    "ForVideoClassification": "video-classification",
+    "ForAudioClassification": "audio-classification",
+    "ForAudioVisualClassification": "audio-classification",
 }
 
 
@@ -45,21 +44,24 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
         )
     state = _state()
-    model = load_for_evaluation(settings.model).to(state.device)
-    extractor = CMMixerProcessor.from_pretrained(settings.model).feature_extractor
+    saved = read_saved(settings.model)
+    model: Any = load_model(saved, (RETRIEVAL, CLASSIFICATION)).to(state.device)
+    extractor = load_processor(saved).feature_extractor
     clips = load_prepared(settings.shards)
     for column, value in (("split", settings.split), ("fold", settings.fold)):
         if value is not None:
             clips = clips.select_where(column, value)
-    if isinstance(model, CMMixerForRetrieval):
+    architecture = type(model).__name__
+    task = next((task for end, task in TASKS.items() if architecture.endswith(end)), RETRIEVAL)
+    if task == RETRIEVAL:
         scores, protocol = _evaluate_retrieval(model, clips, extractor, settings)
     else:
         scores, protocol = _evaluate_classification(model, clips, extractor, settings)
     result = EvaluationResult(
-        task=TASKS[type(model)],
+        task=task,
         model={
             "name": settings.model,
-            "architecture": type(model).__name__,
+            "architecture": architecture,
             "parameters": model.num_parameters(),
         },
         data=_describe(clips, settings.shards, split=settings.split, fold=settings.fold),
@@ -103,22 +105,6 @@ def evaluate_folds(
     )
     _report(result, Path(output) / "evaluation.json")
     return result
-
-
-def load_for_evaluation(model: str) -> Evaluated:
-    """A saved model as the class that its configuration names, from safetensors only.
-
-    Raises:
-        SourceError: there is no such model, or it has no head to evaluate.
-    """
-    classes = {model_class.__name__: model_class for model_class in TASKS}
-    try:
-        architecture = (AutoConfig.from_pretrained(model).architectures or ["no architecture"])[0]
-        if architecture not in classes:
-            raise SourceError(f"{model} is a {architecture}; fine-tune it first: scored are {', '.join(classes)}")
-        return classes[architecture].from_pretrained(model, use_safetensors=True)
-    except OSError as error:
-        raise SourceError(f"{model} is neither a model's folder nor a Hub name that can be reached: {error}") from error
 
 
 def _state() -> PartialState:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import SequenceClassifierOutput
 from transformers.processing_utils import Unpack
@@ -32,10 +31,11 @@ from .losses import at_least_float32, info_nce, normalise_patches, reconstructio
 from .masking import random_masking, structure_noise
 from .outputs import CAVMAEForPreTrainingOutput, CAVMAEModelOutput, CMMixerFeatures, CMMixerForRetrievalOutput
 from .patching import check_stack, patchify, unpatchify
+from .safe_loading import SafePreTrainedModel
 from .similarity import segment_similarity
 
 
-class CAVMAEPreTrainedModel(PreTrainedModel):
+class CAVMAEPreTrainedModel(SafePreTrainedModel):
     """What all CAV-MAE models share: configuration, initialisation, loading and saving."""
 
     config: CAVMAEConfig

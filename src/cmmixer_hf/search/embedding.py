@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,14 +15,13 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
-from ..data.batches import SourceError
 from ..data.recipes import SILENCE_PEAK
+from ..loading import load_model, load_processor, read_saved
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
-from ..media.processing_cmmixer import CMMixerProcessor, clip_sampling
+from ..media.processing_cmmixer import clip_sampling
 from ..media.reading import MediaError, Sampling, probe, read_clip
-from ..models.configuration_cmmixer import CMMixerConfig
-from ..models.modeling_cmmixer import CMMixerForRetrieval
 from .library import LibraryFile, sections
 
 MODALITIES = ("video", "audio")
@@ -33,27 +33,29 @@ class Embedder:
     """A retrieval model and its processor: files in, segment embeddings (K, size) out.
 
     Args:
-        model: folder or Hub name of a [`CMMixerForRetrieval`] saved with its processor.
+        model: folder or Hub name of a retriever of this package, saved with its processor.
         device: where it runs; the first GPU, or the CPU where there is none, by default.
         revision: branch, tag or commit of a Hub name; the newest by default.
 
     Raises:
-        SourceError: there is no such model.
+        SourceError: there is no such model, or it is no retriever.
     """
 
     def __init__(self, model: str, device: torch.device | str | None = None, *, revision: str | None = None):
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        asked: dict[str, Any] = {"revision": revision} if revision else {}
-        try:
-            self.model = CMMixerForRetrieval.from_pretrained(model, use_safetensors=True, **asked).eval().to(device)
-            self.processor = CMMixerProcessor.from_pretrained(model, **asked)
-        except OSError as error:
-            reason = " ".join(str(error).split())
-            raise SourceError(
-                f"{model} is neither a model's folder nor a Hub name that can be reached: {reason}"
-            ) from error
+        saved = read_saved(model, revision=revision)
+        self.model: Any = load_model(saved).to(device)  # type: ignore[arg-type]
+        self.processor = load_processor(saved)
         self.name = model
         self.identity = model_identity(self.model, self.extractor)
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Segments and size of a clip's embeddings, (K, size): those of a clip of noise."""
+        samples = round(self.extractor.window_seconds * self.extractor.sampling_rate)
+        noise = np.random.default_rng(0).uniform(-1, 1, (self.extractor.num_frames, samples)).astype(np.float32)
+        _, num_segments, size = self.embed_batch([noise], "audio").shape
+        return num_segments, size
 
     @property
     def extractor(self) -> CMMixerFeatureExtractor:
@@ -83,7 +85,7 @@ class Embedder:
         return features(**stacks).segment_embeds.float().cpu()
 
 
-def model_identity(model: CMMixerForRetrieval, extractor: CMMixerFeatureExtractor) -> str:
+def model_identity(model: PreTrainedModel, extractor: CMMixerFeatureExtractor) -> str:
     """A digest of the model's configuration and weights and of the extractor's settings.
 
     It depends on what embeds, not on where it lies: a model that was moved, renamed or saved in other shards keeps its
@@ -93,8 +95,8 @@ def model_identity(model: CMMixerForRetrieval, extractor: CMMixerFeatureExtracto
     """
     digest = hashlib.sha256()
     for settings, default, names in (
-        (model.config.to_dict(), CMMixerConfig().to_dict(), CMMixerConfig.__annotations__),
-        (extractor.to_dict(), CMMixerFeatureExtractor().to_dict(), extractor.to_dict()),
+        (model.config.to_dict(), type(model.config)().to_dict(), type(model.config).__annotations__),
+        (extractor.to_dict(), type(extractor)().to_dict(), extractor.to_dict()),
     ):
         changed = {name: settings[name] for name in sorted(names) if settings.get(name) != default.get(name)}
         digest.update(json.dumps(changed).encode())

@@ -109,10 +109,11 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
     seconds, hop = settings.section_seconds, settings.section_hop
     if seconds is None:
         seconds, hop = (old.section_seconds, hop or old.section_hop) if old else (SECTION_SECONDS, hop)
+    num_segments, size = embedder.shape
     return IndexFacts(
         model=os.path.abspath(embedder.name) if Path(embedder.name).is_dir() else embedder.name,
-        num_segments=embedder.extractor.num_frames,
-        size=embedder.model.config.hidden_size,
+        num_segments=num_segments,
+        size=size,
         identity=embedder.identity,
         modality=modality,
         section_seconds=seconds or None,

@@ -4,6 +4,7 @@ mteb would decode with torchcodec and hand over frames of its own choice; here i
 as the paper does (§3.2), by the same code as everywhere else.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -68,7 +69,7 @@ class CMMixerEncoder:
             "name": f"local/{Path(name).resolve().name}" if Path(name).is_dir() else name,
             "revision": self.revision,
             "n_parameters": model.num_parameters(),
-            "embed_dim": self.embedder.extractor.num_frames * model.config.hidden_size,
+            "embed_dim": math.prod(self.embedder.shape),
             "framework": ["PyTorch", "Transformers"],
             "similarity_fn_name": ScoringFunction.COSINE,
             "use_instructions": False,

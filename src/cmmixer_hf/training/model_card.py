@@ -21,9 +21,10 @@ import torch
 import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..evaluation.results import model_index, read_scores, results_table
+from ..loading import find_class, read_saved
 from .settings import FREE
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -110,14 +111,13 @@ def write_model_card(folder: str | Path, *, evaluated: bool = True, **facts: Any
 def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCard:
     """The card of a checkpoint's folder, not written anywhere; arguments as in [`write_model_card`]."""
     folder = Path(folder)
-    if not (folder / "config.json").exists():
-        raise ValueError(f"{folder} holds no config.json: give the folder of a model that was saved there")
-    config = AutoConfig.from_pretrained(folder)
+    architecture = read_saved(folder).architecture or "CMMixerModel"
+    model_class = find_class(architecture)
+    config = model_class.config_class.from_pretrained(folder)
     facts = CardFacts(**_read(folder / "card.yaml"))
     settings = _read(folder / "settings.yaml") or _read(folder / "training_settings.json")
     evaluation = _read(folder / "evaluation.json") if evaluated else {}
     scores = read_scores(evaluation)
-    architecture = (config.architectures or ["CMMixerModel"])[0]
     name = facts.name or folder.resolve().name
     kind = next(kind for kind in KINDS if architecture.endswith(kind))
     summary, purpose, pipeline_tag = KINDS[kind]
@@ -138,7 +138,7 @@ def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCar
         module=_module(config, architecture),
         kind=kind,
         config=config,
-        parameters=f"{_count_parameters(folder, config, architecture):,}",
+        parameters=f"{_count_parameters(folder, config, model_class):,}",
         config_class=type(config),
         changes=", ".join(f"{key}={value!r}" for key, value in _changes(config).items()).replace("'", '"'),
         trained=any(folder.glob("*.safetensors")) or facts.trained_on is not None,
@@ -174,12 +174,12 @@ def _module(config: PreTrainedConfig, architecture: str) -> str:
     return PACKAGE if architecture in import_module(PACKAGE).__all__ else type(config).__module__
 
 
-def _count_parameters(folder: Path, config: PreTrainedConfig, architecture: str) -> int:
+def _count_parameters(folder: Path, config: PreTrainedConfig, model_class: type[PreTrainedModel]) -> int:
     """Of the weights that lie there, or else of a model of this configuration."""
     if files := sorted(folder.glob("*.safetensors")):
         return sum(map(_count_weights, files))
     with torch.device("meta"):
-        return getattr(import_module(PACKAGE), architecture)(config).num_parameters()
+        return model_class(config).num_parameters()
 
 
 def _count_weights(path: Path) -> int:

@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from ..configuration_cmmixer import CMMixerConfig
+from ..safe_loading import SafePreTrainedModel
 
 
 def colour_statistics(stack: Tensor, cells: int) -> Tensor:
@@ -119,7 +120,7 @@ class FrozenFeaturesConfig(PreTrainedConfig):
         raise ValueError(f"{type(self.encoder_config).__name__} has neither hidden_size nor hidden_sizes: take another")
 
 
-class FrozenFeatures(PreTrainedModel):
+class FrozenFeatures(SafePreTrainedModel):
     """A stack → one vector a segment, without gradients, dropout or training; saved within the model that uses it.
 
     Example:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers import initialization as init
 from transformers.utils.generic import can_return_tuple
 
 from ..outputs import CMMixerFeatures, CMMixerForRetrievalOutput
+from ..safe_loading import SafePreTrainedModel
 from ..similarity import segment_similarity
 from .frozen_features import FrozenFeatures, FrozenFeaturesConfig
 
@@ -55,7 +56,7 @@ class StandardisedFeatures(nn.Module):
         return self.norm(features.flatten(0, 1)).unflatten(0, features.shape[:2])
 
 
-class BaselineForRetrieval(PreTrainedModel):
+class BaselineForRetrieval(SafePreTrainedModel):
     """Frozen features of both modalities; a subclass adds `video_tower`, `audio_tower` and `ranking_loss`.
 
     A tower maps features (batch, K, size) to L2-normalised embeddings (batch, L, dim), L = K or 1.

@@ -31,9 +31,9 @@ def run(code: str, *arguments: str) -> str:
     [
         "import cmmixer_hf",
         "from transformers import AutoModel; import cmmixer_hf",
-        "from cmmixer_hf.modeling_cmmixer import CMMixerModel",  # half imported when transformers loads AutoModel
-        "from cmmixer_hf.layers import CMMixerLayer",  # likewise, and what all models import
-        "from cmmixer_hf.modeling_cav_mae import CAVMAEModel",
+        "from cmmixer_hf.models.modeling_cmmixer import CMMixerModel",  # half there when AutoModel is loaded
+        "from cmmixer_hf.models.layers import CMMixerLayer",  # likewise, and what all models import
+        "from cmmixer_hf.models.modeling_cav_mae import CAVMAEModel",
     ],
 )
 def test_auto_classes_lead_to_ours(first, tiny_config, extractor, tmp_path):

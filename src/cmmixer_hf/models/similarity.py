@@ -18,6 +18,7 @@ def segment_similarity(queries: Tensor, candidates: Tensor) -> Tensor:
 def pool_segments(segments: Tensor) -> Tensor:
     """One vector a clip: the mean of its segments, L2-normalised, (N, K, dim) → (N, 1, dim).
 
+    >>> import torch
     >>> pool_segments(torch.eye(2)[None]).round(decimals=3)
     tensor([[[0.7070, 0.7070]]])
     """

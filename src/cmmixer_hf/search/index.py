@@ -86,7 +86,7 @@ class RetrievalIndex:
     Example:
 
     >>> import torch
-    >>> embeds = nn.functional.normalize(torch.randn(3, 8, 32), dim=-1)
+    >>> embeds = torch.nn.functional.normalize(torch.randn(3, 8, 32), dim=-1)
     >>> index = RetrievalIndex.build([{"title": name} for name in ("a", "b", "c")], embeds, model="demo")
     >>> index.search(embeds[1], k=1)[0].item["title"]
     'b'

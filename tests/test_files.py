@@ -1,6 +1,9 @@
+import csv
+import hashlib
+
 import pytest
 
-from cmmixer_hf.files import atomic_directory, atomic_file
+from cmmixer_hf.files import atomic_directory, atomic_file, file_digest, read_csv, write_csv
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -26,3 +29,27 @@ def test_a_failed_folder_leaves_the_old_one(tmp_path):
         (partial / "new").touch()
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+CELLS = ["=1+1", "+1", "-rf.mp4", "@SUM(1)", "'=quoted", "''", "it's", "a\x0bb", "two\nlines", "\tx", "a, b", ""]
+
+
+def test_a_table_keeps_its_cells_and_none_of_them_is_a_formula(tmp_path):
+    write_csv(tmp_path / "a.csv", [["path", "reason"], *([cell, "bad"] for cell in CELLS)])
+    assert read_csv(tmp_path / "a.csv") == [["path", "reason"], *([cell, "bad"] for cell in CELLS)]
+    with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
+        assert not [row for row in csv.reader(file) if row[0][:1] in tuple("=+-@\t\r")]
+    assert read_csv(tmp_path / "none.csv") == []
+
+
+def test_what_is_no_unicode_is_written_as_escapes(tmp_path):
+    write_csv(tmp_path / "a.csv", [["bytes\udcff", "\ud800"]])
+    assert read_csv(tmp_path / "a.csv") == [["bytes\\udcff", "\\ud800"]]
+
+
+def test_equal_files_have_equal_digests(tmp_path):
+    for name, content in {"a": b"1", "b": b"1", "c": b"2"}.items():
+        (tmp_path / name).write_bytes(content)
+    first, second, third = (file_digest(tmp_path / name) for name in "abc")
+    assert first == second != third
+    assert first == hashlib.sha256(b"1").hexdigest()

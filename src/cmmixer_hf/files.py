@@ -1,12 +1,17 @@
-"""Files that are whole or absent, digests of files, and aligned tables of text."""
+"""Files that are whole or absent, CSV tables, digests of files, and aligned tables of text."""
 
+import csv
 import hashlib
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 @contextmanager
@@ -47,6 +52,31 @@ def atomic_directory(path: str | os.PathLike) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[str]]) -> None:
+    """A table in UTF-8, whole or absent. A cell that a spreadsheet would run as a formula gets a `'` in front."""
+    with atomic_file(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        cells = ([f"'{cell}" if FORMULA.match(cell) else cell for cell in map(readable, row)] for row in rows)
+        csv.writer(file).writerows(cells)
+
+
+def read_csv(path: str | os.PathLike) -> list[list[str]]:
+    """The rows that [`write_csv`] wrote; none where there is no such file."""
+    if not os.path.isfile(path):
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    return [[cell[1:] if cell[:1] == "'" and FORMULA.match(cell) else cell for cell in row] for row in rows]
+
+
+def readable(text: str) -> str:
+    r"""A text that any file and terminal takes: what is no Unicode, such as bytes of a file's name, as escapes.
+
+    >>> print(readable("caf\xe9 \udcff"))
+    café \udcff
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def file_digest(path: str | os.PathLike) -> str:

@@ -31,3 +31,11 @@ def test_several_labels_are_zeros_and_ones():
 def test_labels_that_do_not_fit_are_named(labels, message):
     with pytest.raises(SourceError, match=f"clip b.*{message}"):
         LabelNames.of(config()).encode({"clip_id": "b", "labels": labels})
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 3), (0, 2, 3)])
+def test_classes_that_are_not_numbered_from_zero_are_refused(numbers):
+    shifted = config()
+    shifted.id2label = dict(zip(numbers, ("crow", "rain", "wind"), strict=True))
+    with pytest.raises(SourceError, match="number them from 0 on"):
+        LabelNames.of(shifted)

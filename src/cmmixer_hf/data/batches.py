@@ -37,30 +37,41 @@ class LabelNames:
 
     @classmethod
     def of(cls, config: PreTrainedConfig) -> "LabelNames":
-        """Those of a model's configuration, its `id2label` and `problem_type`."""
-        names = tuple(name for _, name in sorted((config.id2label or {}).items()))
+        """Those of a model's configuration, its `id2label` and `problem_type`.
+
+        Raises:
+            SourceError: the numbers of the classes do not run from 0 on.
+        """
+        named = {int(number): name for number, name in (config.id2label or {}).items()}
+        if sorted(named) != list(range(len(named))):
+            shown = ", ".join(map(str, sorted(named)[:5]))
+            raise SourceError(f"`id2label` numbers the classes {shown} …: number them from 0 on, as scores are")
+        names = tuple(named[number] for number in range(len(named)))
         return cls(names, several=config.problem_type == "multi_label_classification")
 
     def encode(self, row: Row) -> Tensor:
-        """A row's labels as numbers: () int64, or (classes,) float32 where there may be several.
+        """A row's labels as a loss takes them: () int64, or (classes,) float32 where there may be several.
 
         Raises:
             SourceError: a label that no class has, or not exactly one label.
         """
+        truths = self.truths(row)
+        return truths.float() if self.several else truths.int().argmax()
+
+    def truths(self, row: Row) -> Tensor:
+        """(classes,) bool, whether a row has the label of each class. Raises SourceError as [`encode`] does."""
         labels = row["labels"] or []
         if unknown := set(labels) - set(self.names):
             raise SourceError(
                 f"clip {row['clip_id']} has the label {min(unknown)!r}, the model knows {', '.join(self.names[:5])} "
                 f"… ({len(self.names)} in all): give its configuration the `id2label` of these clips (`find_labels`)"
             )
-        if self.several:
-            return torch.tensor([float(name in labels) for name in self.names])
-        if len(labels) != 1:
+        if not self.several and len(labels) != 1:
             raise SourceError(
                 f"clip {row['clip_id']} has {len(labels)} labels, the model expects one: set "
                 '`problem_type="multi_label_classification"` in its configuration, or leave the clip out'
             )
-        return torch.tensor(self.names.index(labels[0]))
+        return torch.tensor([name in labels for name in self.names])
 
 
 def find_labels(labels: Iterable[Sequence[str] | None]) -> dict[int, str]:

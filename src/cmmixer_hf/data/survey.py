@@ -16,7 +16,7 @@ TOTAL = "all"
 
 
 @dataclass(frozen=True)
-class Finding:
+class ClipHeaders:
     """What the headers of one clip's files say: seconds, names of codecs, and what is wrong with them."""
 
     split: str | None
@@ -27,16 +27,16 @@ class Finding:
     error: str | None = None
 
 
-def look(clip: ClipSpec) -> Finding:
+def look(clip: ClipSpec) -> ClipHeaders:
     """Read the headers of a clip's files. Never raises for a bad file."""
     try:
         first = _probe(clip.picture[0])
         sound = _probe(clip.sound[0]) if clip.sound[0] != clip.picture[0] else first
     except MediaError as error:
-        return Finding(clip.split, clip.track_id, error=str(error))
+        return ClipHeaders(clip.split, clip.track_id, error=str(error))
     end = first.duration if clip.end is None else min(clip.end, first.duration)
     seconds = max(0.0, end - (clip.start or 0.0))
-    return Finding(clip.split, clip.track_id, seconds, first.video_codec, sound.audio_codec)
+    return ClipHeaders(clip.split, clip.track_id, seconds, first.video_codec, sound.audio_codec)
 
 
 def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = True) -> str:
@@ -51,7 +51,7 @@ def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = 
     return "\n".join([aligned([HEADINGS, *lines, _line(TOTAL, findings)], "<" * len(HEADINGS)), *leaks(findings)])
 
 
-def leaks(clips: Iterable[ClipSpec | Finding]) -> list[str]:
+def leaks(clips: Iterable[ClipSpec | ClipHeaders]) -> list[str]:
     """A warning where a track occurs in several splits: a model could then know the answers of a test by heart."""
     splits = defaultdict(set)
     for clip in clips:
@@ -65,11 +65,11 @@ def _probe(media: Media) -> MediaInfo:
         return probe(path)
 
 
-def _died(clip: ClipSpec, reason: str) -> Finding:
-    return Finding(clip.split, clip.track_id, error=f"{clip.path}: {reason}")
+def _died(clip: ClipSpec, reason: str) -> ClipHeaders:
+    return ClipHeaders(clip.split, clip.track_id, error=f"{clip.path}: {reason}")
 
 
-def _line(name: str, findings: Sequence[Finding]) -> tuple[str, ...]:
+def _line(name: str, findings: Sequence[ClipHeaders]) -> tuple[str, ...]:
     readable = [finding for finding in findings if finding.error is None]
     return (
         name,

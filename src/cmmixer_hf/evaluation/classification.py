@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from ..data.batches import SourceError
+from ..data.batches import LabelNames, SourceError
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForVideoClassification
@@ -68,12 +68,12 @@ def predict_clips(
     Raises:
         SourceError: a clip has a label that the model does not know, or none or several for a model of one.
     """
-    multi_label = model.config.problem_type == "multi_label_classification"
+    labels = LabelNames.of(model.config)
     inputs = STREAM_INPUTS.get(getattr(model.config, "classifier_stream", ""), (model.main_input_name,))
 
     def predict(stacks: dict[str, Tensor], rows: list[Row]) -> tuple[Tensor, list[Row]]:
         logits = model(**{name: stacks[name] for name in inputs})["logits"].float()
-        return (logits.sigmoid() if multi_label else logits.softmax(-1)).cpu(), rows
+        return (logits.sigmoid() if labels.several else logits.softmax(-1)).cpu(), rows
 
     with evaluating(model):
         found = map_batches(
@@ -86,11 +86,10 @@ def predict_clips(
             description="classifying",
         )
     rows = [row for _, batch in found for row in batch]
-    classes = {name: int(number) for number, name in (model.config.id2label or {}).items()}
     predictions = ClipPredictions(
         probabilities=torch.cat([batch for batch, _ in found]),
-        labels=torch.stack([_targets(row, classes, multi_label) for row in rows]),
-        multi_label=multi_label,
+        labels=torch.stack([labels.truths(row) for row in rows]),
+        multi_label=labels.several,
         names=tuple(row["clip_id"] for row in rows),
         views=(1,) * len(rows),
     )
@@ -194,19 +193,3 @@ def _over_folds(scores: Sequence[Score]) -> Score:
     chances = [score.chance for score in scores if score.chance is not None]
     chance = fmean(chances) if len(chances) == len(scores) else None
     return Score(scores[0].metric, mean, chance=chance, spread=spread, folds=values)
-
-
-def _targets(row: Row, classes: dict[str, int], multi_label: bool) -> Tensor:
-    names = row["labels"] or []
-    unknown = [name for name in names if name not in classes]
-    if unknown:
-        known = ", ".join(list(classes)[:5])
-        raise SourceError(f"clip {row['clip_id']} is labelled {unknown[0]!r}, which the model does not know: {known} …")
-    if not multi_label and len(names) != 1:
-        raise SourceError(
-            f"clip {row['clip_id']} has {len(names)} labels; a model of one class a clip needs one: correct the labels "
-            "and prepare again, or train with problem_type='multi_label_classification'"
-        )
-    targets = torch.zeros(len(classes), dtype=torch.bool)
-    targets[torch.tensor([classes[name] for name in names], dtype=torch.long)] = True
-    return targets

@@ -1,7 +1,6 @@
 """A library to index: a folder of media files, or a manifest that lists them with their metadata."""
 
 import csv
-import hashlib
 import json
 import math
 import os
@@ -12,9 +11,9 @@ from typing import Any
 
 from ..data.batches import SourceError
 from ..data.preparation import find_media
+from ..files import file_digest
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl")
-READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,7 @@ def stamp(path: str, *, content: bool = False) -> str:
     facts = os.stat(path)
     parts = [str(facts.st_size), str(facts.st_mtime_ns)]
     if content:
-        digest = hashlib.blake2b(digest_size=16)
-        with open(path, "rb") as file:
-            while block := file.read(READ_BYTES):
-                digest.update(block)
-        parts.append(digest.hexdigest())
+        parts.append(file_digest(path))
     return ":".join(parts)
 
 

@@ -4,26 +4,36 @@ Writes clips of the yardstick as mp4 files, pre-trains Solo + CutMix on their mi
 random weights with three quarters of the tokens dropped and small batches (what did best at equal compute,
 `benchmarks/README.md`, "Recipe"; the learning rate and τ are the demo's, whose model is as wide), scores them on clips
 that neither has seen, and keeps both models in half precision with their cards. The retriever is in the folder itself,
-the model that separates mixtures in `pretraining/` beneath it. Half an hour on one core.
+the model that separates mixtures in `pretraining/` beneath it, an index of held-out soundtracks in `index/` and clips
+to ask it with in `clips/`. Half an hour on one core.
 """
 
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, set_seed
 
-from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf import (
+    CMMixerFeatureExtractor,
+    CMMixerForPreTraining,
+    CMMixerForRetrieval,
+    CMMixerProcessor,
+    RetrievalIndex,
+)
 from cmmixer_hf.data import load_prepared, prepare
-from cmmixer_hf.demo import IMAGE_SIZE, model_config, write_library
+from cmmixer_hf.demo import IMAGE_SIZE, make_scene, model_config, write_library
 from cmmixer_hf.evaluation import EvaluateSettings, evaluate
 from cmmixer_hf.media import clip_sampling
+from cmmixer_hf.search import Embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
 NAME = "checkpoints/cmmixer-small-yardstick"
 SEEDS = 100, 101  # of the clips to train and to score on; `make demo` and the tests make others
 TOKEN_DROP_RATE = 0.75  # in fine-tuning
+INDEXED, QUERIES = 128, 3  # held-out soundtracks to search among, and clips to ask with
 SHARED = {"keep_spectrograms": True, "save_steps": 200}
 LIMITS = [
     "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
@@ -68,6 +78,24 @@ def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: o
     write_model_card(output, **facts)
 
 
+def keep_index(output: Path, files: list[Path]) -> None:
+    """Soundtracks of held-out clips as an index of the checkpoint's model; the first few clips lie beside it."""
+    embedder = Embedder(str(output))
+    embeds = torch.stack([embedder(file, "audio") for file in files])
+    items = [{"title": title(file), "path": f"../clips/{file.name}"} for file in files]
+    RetrievalIndex.build(items, embeds, model=str(output), identity=embedder.identity).save(output / "index")
+    (output / "clips").mkdir(exist_ok=True)
+    for file in files[:QUERIES]:
+        shutil.copy(file, output / "clips")
+
+
+def title(file: Path) -> str:
+    """What plays in a made clip, whose name is prefix-SEED-NUMBER."""
+    _, seed, number = file.stem.rsplit("-", 2)
+    parts = make_scene(np.random.SeedSequence(int(seed), spawn_key=(int(number),))).parts
+    return f"{file.stem}: " + ", ".join(f"{part.identity}, {len(part.starts)} notes" for part in parts)
+
+
 def main() -> None:
     """Clips, both trainings, scores, checkpoint."""
     settings = read_settings(CheckpointSettings)
@@ -92,6 +120,7 @@ def main() -> None:
     keep(CMMixerForPreTraining, work / "pretraining", output / "pretraining", name=f"{NAME}/pretraining", **facts)
     facts |= {"evaluated_on": scored_on, "limits": LIMITS + OF_RETRIEVAL}
     keep(CMMixerForRetrieval, run, output, name=NAME, **facts)
+    keep_index(output, sorted((work / "held-out" / "clips").iterdir())[:INDEXED])
 
 
 if __name__ == "__main__":

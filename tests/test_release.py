@@ -24,7 +24,7 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 # What belongs to a release beside the package.
 FILES = ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md")
 FILES += ("constraints.txt", "pyproject.toml", "setup.cfg")
-FOLDERS = (".github", "benchmarks", "examples", "model_cards", "src", "tests")
+FOLDERS = (".github", "benchmarks", "checkpoints", "examples", "model_cards", "src", "tests")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_the_wheel_works_without_the_repository(wheel, tmp_path, tiny_config):
     clip = next((tmp_path / "demo" / "seed-0" / "clips").glob("*.mp4"))
     run(cmmixer, "index", clip.parent, "music", "--model", "demo/seed-0/retrieval")
     assert len(json.loads(run(cmmixer, "search", clip, "music", "-k", "3", "--json"))["matches"]) == 3
-    shutil.copy(clip, tmp_path / "my_clip.mp4")
+    shutil.copytree(ROOT / "checkpoints", tmp_path / "checkpoints")
     quick_start = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[0]
     assert len(run(python, "-c", quick_start).splitlines()) == 5
 

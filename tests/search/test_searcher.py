@@ -130,7 +130,7 @@ def test_the_table_of_several_queries(index, clip_files, capsys):
     for name, block in zip(("clip0", "clip1"), blocks, strict=True):
         head, best, other = block.splitlines()[1:]
         assert head.split() == ["score", "position", "title"]
-        assert best.split() == ["1", "1.000", "0:00-0:03", name]
+        assert best.split() == ["1", "1.000", "0:00-0:03", name, "<-", "its", "own"]
         assert other.split()[0] == "2"
     assert main(["search", first, str(index), "--where", "mood=angry"]) == 0
     assert "nothing in the index fits" in capsys.readouterr().out

@@ -72,10 +72,14 @@ class IndexFacts:
 
 
 def write_facts(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> None:
-    """Make `files` what counts in a folder, in one step. The model's folder is noted as seen from there, too."""
+    """Make `files` what counts in a folder, in one step. The model's folder is noted as seen from there, too.
+
+    Of a model that the index lies in, only its name is noted beside that: the two are never apart.
+    """
     note = {"format": FORMAT, **asdict(facts), "files": files}
-    if Path(facts.model).is_dir():
-        note["model"] = os.path.abspath(facts.model)
+    model = Path(facts.model).resolve()
+    if model.is_dir():
+        note["model"] = model.name if model in folder.resolve().parents else os.path.abspath(facts.model)
         note["model_from_here"] = os.path.relpath(facts.model, folder)
     with atomic_file(folder / NAME) as partial:
         partial.write_text(json.dumps(note, indent=2))

@@ -1,6 +1,7 @@
 """Ask an index: files in, ranked items out (§3.4), with queries that can be bent (§5.2)."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,23 +128,33 @@ def search(settings: SearchSettings) -> None:
     searcher = Searcher(settings.index, settings.model)
     plus, minus = (list(map(QueryPart.parse, parts)) for parts in (settings.plus, settings.minus))
     for query in settings.queries:
-        matches = searcher(QueryPart.parse(query), plus=plus, minus=minus, k=settings.k, where=where)
-        print(_as_json(query, matches) if settings.json else _as_table(query, matches))
+        part = QueryPart.parse(query)
+        matches = searcher(part, plus=plus, minus=minus, k=settings.k, where=where)
+        own = [_same_file(part.path, match, settings.index) for match in matches]
+        print(_as_json(query, matches, own) if settings.json else _as_table(query, matches, own))
         if settings.picture and matches:
             with atomic_file(settings.picture) as partial:
                 draw_match(matches[0]).save(partial)
 
 
-def _as_json(query: str, matches: Sequence[Match]) -> str:
-    """One line: the query and its matches, each with its metadata, place and score."""
-    found = [match.item | {"score": round(match.score, 4)} for match in matches]
+def _same_file(query: str, match: Match, index: str) -> bool:
+    """Whether an item is (a part of) the query's own file; an item's relative path starts from the index's folder."""
+    path = match.item.get("path")
+    return path is not None and os.path.realpath(os.path.join(index, path)) == os.path.realpath(query)
+
+
+def _as_json(query: str, matches: Sequence[Match], own: Sequence[bool]) -> str:
+    """One line: the query and its matches, each with its metadata, place and score, and whether it is the query's."""
+    found = [
+        match.item | {"score": round(match.score, 4), "own": mine} for match, mine in zip(matches, own, strict=True)
+    ]
     return json.dumps({"query": query, "matches": found}, ensure_ascii=False)
 
 
-def _as_table(query: str, matches: Sequence[Match]) -> str:
+def _as_table(query: str, matches: Sequence[Match], own: Sequence[bool]) -> str:
     lines = [["", "score", "position", "title"]]
-    for rank, match in enumerate(matches, 1):
-        lines.append([str(rank), f"{match.score:.3f}", match.position, match.title])
+    for rank, (match, mine) in enumerate(zip(matches, own, strict=True), 1):
+        lines.append([str(rank), f"{match.score:.3f}", match.position, match.title + "  <- its own" * mine])
     found = aligned(lines, ">>><") if matches else "  nothing in the index fits the filter"
     return f"{query}\n{found}\n"
 

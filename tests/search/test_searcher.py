@@ -147,7 +147,7 @@ def test_json_is_a_line_a_query(index, clip_files, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["query"] for line in lines] == queries
     (match,) = lines[0]["matches"]
-    assert match.keys() == {"title", "mood", "path", "start", "end", "score"}
+    assert match.keys() == {"title", "mood", "path", "start", "end", "score", "own"}
 
 
 def test_a_picture_of_the_best_match(index, clip_files, tmp_path, capsys):

@@ -112,6 +112,13 @@ class IndexSettings:
     content_hash: bool = field(
         default=False, metadata={"help": "know files again by their content, not by size and time of change"}
     )
+    measure: Literal["all", "tags", "none"] = field(
+        default="all",
+        metadata={
+            "help": "what to find out of each file beside: tags and duration, without decoding; or all: loudness "
+            "and tempo too, by one more pass over its sound"
+        },
+    )
     batch_size: int = field(default=32, metadata={"help": "sections that the model embeds at once"})
     num_workers: int = field(default=2, metadata={"help": "decoding threads a process"})
 

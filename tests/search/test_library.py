@@ -10,7 +10,8 @@ from cmmixer_hf.search.library import read_library, same_stamp, sections, stamp
 def test_a_folder_is_its_media_files(clip_files):
     files = read_library(clip_files[0].parent, "audio")
     assert [file.path for file in files] == [str(path) for path in clip_files]
-    assert files[0].metadata == {"title": "clip0"}
+    assert files[0].metadata == {}
+    assert files[0].known == {"measured": {"title": "clip0"}}
     assert all(os.path.isabs(file.path) for file in files)
 
 
@@ -18,7 +19,7 @@ def test_a_manifest_names_files_beside_it_with_metadata(tmp_path):
     (tmp_path / "list.csv").write_text('path,title,genre\na.mp3,"Ode, to Joy",choir\nsub/b.mp3,,\n/far/c.mp3,Sea,\n')
     files = read_library(tmp_path / "list.csv", "audio")
     assert [file.path for file in files] == [str(tmp_path / "a.mp3"), str(tmp_path / "sub" / "b.mp3"), "/far/c.mp3"]
-    expected = [{"title": "Ode, to Joy", "genre": "choir"}, {"title": "b"}, {"title": "Sea"}]
+    expected = [{"title": "Ode, to Joy", "genre": "choir"}, {}, {"title": "Sea"}]
     assert [file.metadata for file in files] == expected
 
 
@@ -27,8 +28,8 @@ def test_json_lines_keep_numbers_and_lists(tmp_path):
         '{"path": "a.mp3", "bpm": 120, "tags": ["calm", "piano"]}\n\n{"path": "b.mp3"}\n'
     )
     first, second = read_library(str(tmp_path / "list.jsonl"), "audio")
-    assert first.metadata == {"title": "a", "bpm": 120, "tags": ["calm", "piano"]}
-    assert second.metadata == {"title": "b"}
+    assert first.metadata == {"bpm": 120, "tags": ["calm", "piano"]}
+    assert second.metadata == {}
 
 
 def test_the_column_of_the_modality_is_taken_and_a_track_of_several_videos_counts_once(tmp_path):
@@ -36,7 +37,7 @@ def test_the_column_of_the_modality_is_taken_and_a_track_of_several_videos_count
     assert len(read_library(tmp_path / "pairs.tsv", "video")) == 2
     (track,) = read_library(tmp_path / "pairs.tsv", "audio")
     assert track.path == str(tmp_path / "song.mp3")
-    assert track.metadata == {"title": "song", "video": "1.mp4"}
+    assert track.metadata == {"video": "1.mp4"}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_the_column_of_the_modality_is_taken_and_a_track_of_several_videos_count
         ("a.csv", "file\nx.mp3\n", "line 2 names no file: give a column `path` or `audio`"),
         ("a.csv", "", "names no file"),
         ("a.csv", "path,start\nx.mp3,3\n", "column `start`"),
+        ("a.csv", "path,measured\nx.mp3,3\n", "column `measured`"),
         ("a.jsonl", '{"path": "x.mp3"}\n{"path":\n', "cannot be read as a manifest"),
         ("a.jsonl", "[1, 2]\n", "cannot be read as a manifest"),
         ("a.jsonl", '{"bpm": 3}\n', "line 1 names no file"),

@@ -23,6 +23,7 @@ from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import clip_sampling
 from ..media.reading import MediaError, Sampling, probe, read_clip
 from .library import LibraryFile, sections
+from .measuring import measure
 
 MODALITIES = ("video", "audio")
 # Values of each weight that the identity reads, evenly spread: training moves nearly all, and so many take no time.
@@ -114,11 +115,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Cutting:
-    """What to embed of a file: its sound or its picture, in sections as `library.sections` cuts them."""
+    """What to embed of a file: its sound or its picture, in sections as `library.sections` cuts them.
+
+    `measure` is what to find out of it beside, as `measuring.measure` takes it.
+    """
 
     modality: str = "audio"
     section_seconds: float | None = None
     section_hop: float | None = None
+    measure: str = "none"
 
 
 @dataclass
@@ -174,6 +179,7 @@ def _cut(file: LibraryFile, cutting: Cutting) -> list[_Section]:
         duration = probe(file.path).duration
     except MediaError as error:
         return [_Section(file, 0.0, 0.0, error=str(error))]
+    file = replace(file, measured=file.measured | measure(file.path, cutting.modality, cutting.measure))
     places = sections(duration, cutting.section_seconds, cutting.section_hop)
     return [_Section(file, *place, len(places) == 1, place == places[-1]) for place in places]
 

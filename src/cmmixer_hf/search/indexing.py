@@ -5,10 +5,11 @@ all are done, the first one makes the index of it in one step.
 """
 
 import csv
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
@@ -27,8 +28,9 @@ from .embedding import MODALITIES, Cutting, Embedder, embed_files
 from .faiss_store import INDEX_TYPES
 from .index import RetrievalIndex, known_files, update_index
 from .index_facts import IndexFacts, has_facts, read_facts
-from .index_rows import metadata_json
+from .index_rows import MEASURED, metadata_json
 from .library import LibraryFile, read_library, same_stamp, stamp
+from .measuring import MEASURES
 from .unfinished import PartWriter, Unfinished
 
 LEFT_OUT = "left_out.csv"
@@ -89,7 +91,8 @@ def build_index(settings: IndexSettings) -> None:
 
 
 def _check(settings: IndexSettings) -> None:
-    for name, allowed in (("modality", (*MODALITIES, None)), ("index_type", (*INDEX_TYPES, None))):
+    choices = {"modality": MODALITIES, "index_type": INDEX_TYPES, "measure": MEASURES}
+    for name, allowed in ((name, (*words, None)) for name, words in choices.items()):
         if getattr(settings, name) not in allowed:
             words = ", ".join(filter(None, allowed))
             raise SourceError(f"--{name} must be one of {words}, got {getattr(settings, name)}")
@@ -156,8 +159,9 @@ def _plan(library: list[LibraryFile], settings: IndexSettings, facts: IndexFacts
         before, metadata = known.get(file.path, (None, None))
         if before is not None and same_stamp(before, now):
             plan.unchanged.add(file.path)
-            if metadata != metadata_json(file.metadata):
-                plan.relabel[file.path] = metadata_json(file.metadata)
+            measured = json.loads(metadata or "{}").get(MEASURED, {})
+            if metadata != (now_known := metadata_json(replace(file, measured=measured).known)):
+                plan.relabel[file.path] = now_known
             continue
         plan.stamps[file.path] = now
         if done.get(file.path) != now:
@@ -178,7 +182,7 @@ def _embed(
     quiet: bool,
 ) -> None:
     facts = unfinished.facts
-    cutting = Cutting(facts.modality, facts.section_seconds, facts.section_hop)
+    cutting = Cutting(facts.modality, facts.section_seconds, facts.section_hop, settings.measure)
     embedded = embed_files(files, embedder, cutting, batch_size=settings.batch_size, num_workers=settings.num_workers)
     with (
         PartWriter(unfinished) as writer,

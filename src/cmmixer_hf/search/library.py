@@ -12,43 +12,51 @@ from typing import Any
 from ..data.batches import SourceError
 from ..data.preparation import find_media
 from ..files import file_digest
+from .index_rows import MEASURED
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 @dataclass(frozen=True)
 class LibraryFile:
-    """A file of a library: its absolute path, and what is known of it."""
+    """A file of a library: its absolute path, what a manifest says of it, and what it tells of itself."""
 
     path: str
     metadata: dict[str, Any] = field(default_factory=dict)
+    measured: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """Both, as a row keeps them; its title is the file's name where nobody says otherwise."""
+        return {**self.metadata, MEASURED: {"title": Path(self.path).stem} | self.measured}
 
 
 def read_library(library: str | os.PathLike, modality: str) -> list[LibraryFile]:
     """The media files of a folder, or those that a CSV, TSV or JSONL names in its column `path` (or `audio`, `video`).
 
-    Paths in a manifest are relative to it. Other columns are metadata; `title` is the file's name where there is none.
-    A file that several lines name (one track of several videos) counts once, with the metadata of the first.
+    Paths in a manifest are relative to it. Other columns are metadata. A file that several
+    lines name (one track of several videos) counts once, with the metadata of the first.
 
     Raises:
         SourceError: there is no such library, it names no file, or the manifest cannot be read.
     """
     library = Path(library)
     if library.suffix.lower() not in MANIFEST_SUFFIXES or library.is_dir():
-        return [_file(path, {}) for path in find_media(library)]
+        return [LibraryFile(os.path.abspath(path)) for path in find_media(library)]
     files: dict[str, LibraryFile] = {}
     for number, row in _manifest_rows(library):
         name = next((row[column] for column in ("path", modality) if row.get(column)), None)
         if name is None:
             raise SourceError(f"{library}, line {number} names no file: give a column `path` or `{modality}`")
-        if reserved := row.keys() & {"start", "end"}:
+        if reserved := row.keys() & {"start", "end", MEASURED}:
             raise SourceError(
-                f"{library} has a column `{min(reserved)}`: files are cut by --section_seconds alone; rename it"
+                f"{library} has a column `{min(reserved)}`, which `cmmixer index` writes itself (files are cut by "
+                "--section_seconds alone): rename it"
             )
         metadata = {
             key: value for key, value in row.items() if key not in ("path", modality) and value not in ("", None)
         }
-        file = _file(library.parent / name, metadata)
+        file = LibraryFile(os.path.abspath(library.parent / name), metadata)
         files.setdefault(file.path, file)
     if not files:
         raise SourceError(f"{library} names no file: give it lines with a column `path` or `{modality}`")
@@ -96,10 +104,6 @@ def sections(duration: float, seconds: float | None, hop: float | None) -> list[
     count = 1 + math.ceil(round((duration - seconds) / (hop or seconds / 2), 6))
     starts = [(duration - seconds) * number / (count - 1) for number in range(count)]
     return [(round(start, 3), round(start + seconds, 3)) for start in starts]
-
-
-def _file(path: Path, metadata: dict[str, Any]) -> LibraryFile:
-    return LibraryFile(os.path.abspath(path), {"title": path.stem} | metadata)
 
 
 def _manifest_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -94,7 +94,7 @@ class PartWriter:
     def add(self, done: FileEmbeddings, stamp: str) -> None:
         """Take a file's sections and what is wrong with it."""
         path = done.file.path
-        items = [done.file.metadata | {"path": path, "start": start, "end": end} for start, end in done.places]
+        items = [done.file.known | {"path": path, "start": start, "end": end} for start, end in done.places]
         if items:
             self._tables.append(make_rows(items, torch.stack(done.embeds), [stamp] * len(items)))
         if done.errors:

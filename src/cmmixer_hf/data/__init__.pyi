@@ -1,6 +1,6 @@
 from .batches import Clips, StackMaker, collate_clips, find_labels, unpack_frames, unpack_waveforms
 from .preparation import PrepareSettings, find_media, prepare, prepare_source
-from .prepared_clips import PreparedClips, SourceError, load_prepared
+from .prepared_clips import PreparedClips, SourceError, load_prepared, raw_row
 
 __all__ = [
     "Clips",
@@ -14,6 +14,7 @@ __all__ = [
     "load_prepared",
     "prepare",
     "prepare_source",
+    "raw_row",
     "unpack_frames",
     "unpack_waveforms",
 ]

@@ -1,9 +1,10 @@
 from .classification import cross_validate, predict_clips, score_classification, split_folds
 from .command import EvaluateSettings, evaluate, evaluate_folds
 from .results import EvaluationResult, Score
-from .retrieval import ClipEmbeddings, embed_clips, evaluate_retrieval, score_twins
+from .retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval, rank_clips, score_twins
 
 __all__ = [
+    "DIRECTIONS",
     "ClipEmbeddings",
     "EvaluateSettings",
     "EvaluationResult",
@@ -14,6 +15,7 @@ __all__ = [
     "evaluate_folds",
     "evaluate_retrieval",
     "predict_clips",
+    "rank_clips",
     "score_classification",
     "score_twins",
     "split_folds",

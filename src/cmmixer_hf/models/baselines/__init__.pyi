@@ -1,4 +1,4 @@
-from .frozen_features import FrozenFeatures, colour_statistics
+from .frozen_features import FrozenFeatures, colour_statistics, mel_statistics
 from .modeling_baseline import BaselineForRetrieval
 from .modeling_cbmvr import CBMVRForRetrieval, CMMVRForRetrieval
 from .modeling_cvmvae import CVMVAEForRetrieval
@@ -13,4 +13,5 @@ __all__ = [
     "MVPtConfig",
     "MVPtForRetrieval",
     "colour_statistics",
+    "mel_statistics",
 ]

@@ -1,0 +1,69 @@
+"""SuperTux's levels: how they are read, and that what is held out is held out."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+pytest.importorskip("sklearn", reason="the benchmark needs scikit-learn")
+
+from levels import hold_out, table
+from supertux import Game, parse
+
+LEVEL = """
+(supertux-level (name (_ "A level")) ; a comment (
+  (sector
+    (music (file "music/{track}.music"))
+    (gradient (top_color 0 0 1) (bottom_color 0 0 1))
+    (tilemap (solid #t) (z-pos 0) (width 30) (height 15) (tiles {tiles}))))
+"""
+SOLID = "0 " * 30 * 14 + "1 " * 30
+
+
+@pytest.fixture
+def game(tmp_path) -> Game:
+    """Eight levels with four tracks of three tunes, and one that is unfinished; a red tile under a blue sky."""
+    for folder in ("images/tiles", "music", "levels/world"):
+        (tmp_path / folder).mkdir(parents=True)
+    Image.new("RGB", (32, 32), "red").save(tmp_path / "images/tiles/red.png")
+    (tmp_path / "images/tiles.strf").write_text('(supertux-tiles (tile (id 1) (images "tiles/red.png")))')
+    for number, track in enumerate(("ice", "forest", "forest2", "cave") * 2):
+        (tmp_path / f"music/{track}.music").write_text(f'(supertux-music (file "{track}.ogg"))')
+        (tmp_path / f"music/{track}.ogg").touch()
+        (tmp_path / f"levels/world/{number}.stl").write_text(LEVEL.format(track=track, tiles=SOLID))
+    (tmp_path / "levels/world/unfinished.stl").write_text("(supertux-level (sector")
+    return Game(tmp_path)
+
+
+def test_sectors_have_their_track_and_are_drawn(game):
+    sectors = list(game.sectors())
+    assert [sector.track.stem for sector in sectors] == ["ice", "forest", "forest2", "cave"] * 2
+    frames = sectors[0].frames(np.linspace(0, 1, 3), 60)
+    assert frames.shape == (3, 60, 60, 3)
+    assert (frames[:, 5] == (0, 0, 255)).all()  # sky
+    assert (frames[:, 57, 5:-5] == (255, 0, 0)).all()  # the ground, two tiles above the lower edge
+
+
+def test_parentheses_must_match():
+    for text in ("(a (b)", "a)", ""):
+        with pytest.raises(ValueError, match="parenthes"):
+            parse(text)
+
+
+def test_nothing_held_out_is_trained_on(game):
+    sectors = list(game.sectors())
+    for seed in range(5):
+        training, test = hold_out(sectors, "levels", seed)
+        assert not {sector.name for sector in training} & {sector.name for sector in test}
+        assert {sector.track for sector in test} <= {sector.track for sector in training}
+        training, test = hold_out(sectors, "tracks", seed)
+        tunes = [{sector.track.stem.rstrip("2") for sector in part} for part in (training, test)]
+        assert test
+        assert not tunes[0] & tunes[1]
+
+
+def test_the_table_has_a_row_an_arm_and_split():
+    scores = {"R@1": 50.0, "R@10": 100.0}
+    scored = {"scores": dict.fromkeys(("video_to_audio", "audio_to_video", "chance"), scores)}
+    results = [{"split": "tracks", "arm": "CCA on statistics", "seed": seed} | scored for seed in (0, 1)]
+    assert table(results).splitlines()[1].split("  ")[:2] == ["tracks", "CCA on statistics"]
+    assert table(results).count("50.0 ± 0.0") == 3

@@ -154,6 +154,21 @@ class SearchSettings:
 
 
 @dataclass
+class FitSettings:
+    """Write a clip with a section of a track under it: cut on a beat, faded, as loud as the clip was."""
+
+    video: str = field(metadata={"help": "clip whose picture is copied"})
+    track: str = field(metadata={"help": "music, TRACK@M:SS: from which moment on; from its beginning without one"})
+    output: str = field(metadata={"help": "MP4 to write"})
+    duck: bool = field(
+        default=False, metadata={"help": "keep the clip's own sound and make the music lower under it, not replace it"}
+    )
+    loudness: float | None = field(
+        default=None, metadata={"help": "of the music in LUFS; by default the clip's own, or -16 where it is silent"}
+    )
+
+
+@dataclass
 class CardSettings:
     """Write the README of a model's folder, or of prepared clips, from what lies in it."""
 

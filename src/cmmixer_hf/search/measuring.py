@@ -5,7 +5,7 @@ Loudness is the integrated one of ITU-R BS.1770, as FFmpeg's `ebur128` measures 
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
 from typing import Any
@@ -17,6 +17,7 @@ from av.audio.resampler import AudioResampler
 
 from ..media.opening import MediaError, Source, open_source
 from ..media.sound import Waves
+from ..media.soundtrack import sound_frames
 
 MEASURES = ("all", "tags", "none")
 # Our names, and those that ID3, Vorbis comments and MP4 have for them.
@@ -84,15 +85,6 @@ def _listen(source: Source) -> dict[str, float]:
             pieces += [part.to_ndarray()[0] for part in mono.resample(frame)]
     told = {} if meter.loudness is None else {"loudness": round(meter.loudness, 1)}
     return told | (tempo(np.concatenate(pieces)) if pieces else {})
-
-
-def sound_frames(source: Source) -> Iterator[AudioFrame]:
-    """All of a file's sound, as its decoder gives it."""
-    stream, settled = source.require("audio"), False
-    for packet, _, _ in source.packets(stream):
-        for frame in source.decode(packet, tolerant=not settled):
-            settled = True
-            yield frame
 
 
 class LoudnessMeter:

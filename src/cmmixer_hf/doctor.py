@@ -27,8 +27,8 @@ EXTRAS = {
     "demo": "`cmmixer demo` and its report with pictures",
     "app": "the demo page in a browser",
     "milvus": "a search index on Milvus, up to a cluster",
-    "mteb": "scores on the audio-visual tasks of the public board MTEB",
     "ray": "preparing clips on many machines",
+    "sentence": "a retriever as a Sentence Transformer",
     "tracking": "training curves in TensorBoard, Trackio or Weights & Biases",
 }
 DECODERS = ("h264", "hevc", "vp9", "libdav1d", "mpeg4", "aac", "mp3", "opus", "vorbis", "flac", "pcm_s16le")

@@ -7,6 +7,7 @@ from .indexing import IndexSettings, build_index
 from .library import LibraryFile
 from .match_picture import draw_match
 from .searcher import QueryPart, Searcher
+from .sentence import sentence_transformer
 
 __all__ = [
     "MODALITIES",
@@ -31,5 +32,6 @@ __all__ = [
     "matrix",
     "parse_conditions",
     "pool",
+    "sentence_transformer",
     "update_index",
 ]

@@ -1,9 +1,10 @@
-from .batches import Clips, StackMaker, collate_clips, find_labels, unpack_frames, unpack_waveforms
+from .batches import Clips, LabelNames, StackMaker, collate_clips, find_labels, unpack_frames, unpack_waveforms
 from .preparation import PrepareSettings, find_media, prepare, prepare_source
 from .prepared_clips import PreparedClips, SourceError, load_prepared, raw_row
 
 __all__ = [
     "Clips",
+    "LabelNames",
     "PrepareSettings",
     "PreparedClips",
     "SourceError",

@@ -1,4 +1,4 @@
-from .classification import cross_validate, predict_clips, score_classification, split_folds
+from .classification import ClipPredictions, cross_validate, predict_clips, score_classification, split_folds
 from .command import EvaluateSettings, evaluate, evaluate_folds
 from .results import EvaluationResult, Score
 from .retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval, rank_clips, score_twins
@@ -6,6 +6,7 @@ from .retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retriev
 __all__ = [
     "DIRECTIONS",
     "ClipEmbeddings",
+    "ClipPredictions",
     "EvaluateSettings",
     "EvaluationResult",
     "Score",

@@ -9,10 +9,11 @@ from datasets import Dataset
 from torch import Tensor
 
 from ..data.batches import LabelNames, SourceError
+from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForVideoClassification
-from .inference import Row, evaluating, map_batches
+from .inference import evaluating, map_batches
 from .intervals import bootstrap_interval, mean_and_spread
 from .metrics import average_groups, chance_accuracy, chance_average_precision, mean_average_precision, top_k_hits
 from .results import Score

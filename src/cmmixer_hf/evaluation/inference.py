@@ -13,15 +13,15 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 
 from ..data.batches import StackMaker, collate_clips
+from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 
 MEDIA = ("frames", "waveforms")
-Row = dict[str, Any]
-Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 def map_batches(
-    function: Callable[[dict[str, Tensor], list[Row]], Found],
+    function: Callable[[dict[str, Tensor], list[Row]], Answer],
     clips: Dataset,
     extractor: CMMixerFeatureExtractor,
     *,
@@ -29,7 +29,7 @@ def map_batches(
     batch_size: int = 32,
     progress: bool = True,
     description: str = "evaluating",
-) -> list[Found]:
+) -> list[Answer]:
     """What `function` finds in each batch of prepared clips, in their order, each clip once.
 
     Under `torch.distributed` every process works on one run of consecutive clips, and all of them get all results;
@@ -82,7 +82,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _collate(rows: list[Row]) -> tuple[dict[str, Any], list[Row]]:
-    facts = [{name: value for name, value in row.items() if name not in MEDIA} for row in rows]
+    facts: list[Row] = [{name: value for name, value in row.items() if name not in MEDIA} for row in rows]
     return collate_clips(rows), facts
 
 
@@ -94,10 +94,10 @@ def _share(count: int) -> range:
     return range(rank * count // processes, (rank + 1) * count // processes)
 
 
-def _gather(found: list[Found]) -> list[Found]:
+def _gather(found: list[Answer]) -> list[Answer]:
     if not _distributed():
         return found
-    shares: list[list[Found]] = [[] for _ in range(dist.get_world_size())]
+    shares: list[list[Answer]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, found)
     return [result for share in shares for result in share]
 

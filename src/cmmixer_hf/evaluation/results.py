@@ -28,8 +28,8 @@ from huggingface_hub import EvalResult
 
 from ..files import aligned, atomic_file
 
-SCHEMA = 1
-PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
+SCHEMA_VERSION = 1
+_PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
 CHANCE = "chance"
 NAMES = {
     "video_to_audio": "video → music",
@@ -163,7 +163,7 @@ class EvaluationResult:
 
     def save(self, path: str | Path) -> None:
         """Write the JSON file, whole or not at all."""
-        content = {"schema": SCHEMA} | asdict(self) | {"scores": [score.to_dict() for score in self.scores]}
+        content = {"schema": SCHEMA_VERSION} | asdict(self) | {"scores": [score.to_dict() for score in self.scores]}
         with atomic_file(path) as partial:
             partial.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -175,15 +175,15 @@ class EvaluationResult:
             ValueError: the file is no such result, or one of another schema.
         """
         content = json.loads(Path(path).read_text())
-        if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA:
-            raise ValueError(f"{path} is no evaluation of schema {SCHEMA}: make it again with `cmmixer evaluate`")
+        if not isinstance(content, dict) or content.pop("schema", None) != SCHEMA_VERSION:
+            raise ValueError(f"{path} is no evaluation of schema {SCHEMA_VERSION}: run `cmmixer evaluate` again")
         scores = [Score.from_dict(score) for score in content.pop("scores")]
         return cls(**content, scores=scores)
 
 
 def package_versions() -> dict[str, str]:
     """Python's version and those of the packages that numbers depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES}
 
 
 def scores_table(scores: Sequence[Score]) -> str:

@@ -6,11 +6,12 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cmmixer import CMMixerForRetrieval
 from ..models.similarity import pool_segments
 from ..settings import POOL_SIZE
-from .inference import Row, evaluating, map_batches
+from .inference import evaluating, map_batches
 from .intervals import bootstrap_interval
 from .metrics import RETRIEVAL_METRICS, chance_metrics, rank_pool, two_way_choice
 from .results import Score

@@ -8,7 +8,7 @@ and a document a sound, unless told otherwise.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class RetrieverModule(InputModule):
         processor: what makes its inputs.
     """
 
-    config_keys: ClassVar[list[str]] = []
+    config_keys: list[str] = []  # noqa: RUF012 - as its base class declares it
 
     def __init__(self, model: PreTrainedModel, processor: CMMixerProcessor):
         super().__init__()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cmmixer_hf.demo import IDENTITIES, Scene, make_scene, write_library
 from cmmixer_hf.models import combine_queries, segment_similarity
-from cmmixer_hf.search import Cutting, Embedder, LibraryFile, embed_files
+from cmmixer_hf.search import Cutting, LibraryFile, embed_files, open_embedder
 
 BEST, RESAMPLES = 10, 10_000
 SEED = 20_000  # of the clips; far from those that a demo is trained on
@@ -115,7 +115,7 @@ def measure(videos: Tensor, sounds: Tensor, level: np.ndarray, generator: np.ran
 def embed(folder: Path, clips: int, model: str) -> tuple[Tensor, Tensor, list[Scene]]:
     """Make clips, and embed their pictures and their sounds."""
     files = [LibraryFile(str(path)) for path in write_library(folder, clips, seed=SEED)]
-    embedder = Embedder(model)
+    embedder = open_embedder(model)
     videos, sounds = (
         torch.stack([file.embeds[0] for file in embed_files(files, embedder, Cutting(modality))])
         for modality in ("video", "audio")

@@ -31,13 +31,13 @@ from cmmixer_hf.search import (
     POOLED,
     SEGMENTS,
     Cutting,
-    Embedder,
     FaissStore,
     IndexFacts,
     LibraryFile,
     embed_files,
     make_rows,
     matrix,
+    open_embedder,
     pool,
     update_index,
 )
@@ -159,7 +159,7 @@ def measure_embedding(folder: Path, num_clips: int = 16) -> list[dict]:
     ):
         CMMixerForRetrieval(config).save_pretrained(folder / "model")
         CMMixerProcessor(extractor).save_pretrained(folder / "model")
-        embedder = Embedder(str(folder / "model"), "cpu")
+        embedder = open_embedder(str(folder / "model"), "cpu")
         for modality in MODALITIES:
             list(embed_files(files[:1], embedder, Cutting(modality)))
             started = time.process_time()

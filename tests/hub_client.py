@@ -21,7 +21,7 @@ def push_and_load(folder: Path) -> None:
     from transformers import AutoFeatureExtractor, AutoProcessor
 
     from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
-    from cmmixer_hf.search.embedding import Embedder
+    from cmmixer_hf.search import open_embedder
 
     model = CMMixerForRetrieval.from_pretrained(folder / "model")
     processor = CMMixerProcessor.from_pretrained(folder / "model")
@@ -39,7 +39,7 @@ def push_and_load(folder: Path) -> None:
     for revision, expected in (("main", before + 1), ("v1", before), (first, before), ("trial", before)):
         loaded = CMMixerForRetrieval.from_pretrained("owner/retrieval", revision=revision)
         torch.testing.assert_close(next(loaded.parameters()), expected)
-    assert Embedder("owner/retrieval", revision="v1").identity != Embedder("owner/retrieval").identity
+    assert open_embedder("owner/retrieval", revision="v1").identity != open_embedder("owner/retrieval").identity
     assert AutoProcessor.from_pretrained("owner/retrieval").to_dict() == processor.to_dict()
     assert type(AutoFeatureExtractor.from_pretrained("owner/extractor")) is CMMixerFeatureExtractor
     assert ModelCard.load("owner/retrieval").data.library_name == "transformers"

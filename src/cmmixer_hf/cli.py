@@ -35,7 +35,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     "index": ("settings.IndexSettings", "search.indexing.build_index", "embed a library of tracks or clips"),
     "search": (
         "settings.SearchSettings",
-        "search.searcher.search",
+        "search.command.search",
         "rank the items of an index for a video or a track",
     ),
     "fit": ("settings.FitSettings", "search.fit.fit", "lay what was found under a clip"),

@@ -42,7 +42,7 @@ class SettingsParser(argparse.ArgumentParser):
         }
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and positional and field.name not in FLAGS_ALL_THE_SAME:
-            self.add_argument(field.name, nargs="+" if is_list else None, **options)
+            self.add_argument(field.name, nargs=field.metadata.get("nargs", "+") if is_list else None, **options)
             return
         if is_list:
             options |= {"action": "append"} if positional else {"action": "extend", "nargs": "+"}

@@ -102,7 +102,15 @@ def load_model(
         SourceError: there is none, it is for something else, or weights are missing; the message says what would do.
     """
     saved = name if isinstance(name, SavedModel) else read_saved(name, revision=revision)
-    model_class = find_class(class_name(saved, purposes))
+    return load_weights(find_class(class_name(saved, purposes)), saved)
+
+
+def load_weights(model_class: Any, saved: SavedModel) -> Any:
+    """A saved model as a class of this package or of transformers, in evaluation mode, from safetensors alone.
+
+    Raises:
+        SourceError: the weights cannot be read, or some are missing.
+    """
     asked = {"revision": saved.revision} if saved.revision else {}
     try:
         model, report = model_class.from_pretrained(saved.name, use_safetensors=True, output_loading_info=True, **asked)

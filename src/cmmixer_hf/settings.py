@@ -88,7 +88,12 @@ class IndexSettings:
 
     library: str = field(metadata={"help": "folder of media files, or a CSV or JSONL with a column `path`"})
     index: str = field(metadata={"help": "folder of the index"})
-    model: str = field(metadata={"help": "folder or Hub name of a CMMixerForRetrieval"})
+    model: str = field(
+        metadata={
+            "help": "folder or Hub name of a retriever of this package, of PE-AV, of CLAP, or of a Sentence "
+            "Transformer that takes video or audio"
+        }
+    )
     modality: Literal["audio", "video"] | None = field(
         default=None, metadata={"help": "what to embed of each file: audio (default) or video"}
     )
@@ -98,6 +103,10 @@ class IndexSettings:
     )
     section_hop: float | None = field(
         default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
+    )
+    num_segments: int | None = field(
+        default=None,
+        metadata={"help": "parts of a section that a model of one vector embeds one by one, 3 by default"},
     )
     index_type: Literal["flat", "ivf", "hnsw"] | None = field(
         default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
@@ -127,15 +136,19 @@ class IndexSettings:
 class SearchSettings:
     """Rank the items of an index for one or several files."""
 
-    queries: list[str] = field(metadata={"help": "video or audio files; FILE:audio asks by the sound of a video"})
+    queries: list[str] = field(
+        metadata={"nargs": "*", "help": "video or audio files; FILE:audio asks by the sound of a video"}
+    )
     index: str = field(metadata={"help": "folder that `cmmixer index` wrote"})
+    text: str | None = field(
+        default=None,
+        metadata={"help": "words for what is looked for, alone or beside files, where the index's model knows words"},
+    )
     plus: list[str] = field(
         default_factory=list,
-        metadata={"help": "file whose content is wanted too, FILE[:video|audio][:WEIGHT]; may be given several times"},
+        metadata={"help": "what is wanted too, FILE[:video|audio][:WEIGHT] or text:WORDS[:WEIGHT]; may be given again"},
     )
-    minus: list[str] = field(
-        default_factory=list, metadata={"help": "file whose content is not wanted, written as for --plus"}
-    )
+    minus: list[str] = field(default_factory=list, metadata={"help": "what is not wanted, written as for --plus"})
     where: list[str] = field(
         default_factory=list,
         metadata={
@@ -144,6 +157,10 @@ class SearchSettings:
         },
     )
     k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
+    long_query: Literal["best", "parts"] = field(
+        default="best",
+        metadata={"help": "what answers a query longer than a section: the part of it that fits best, or each part"},
+    )
     json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
     picture: str | None = field(
         default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}

@@ -1,69 +1,65 @@
-import shutil
-
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from conftest import write_noise_clip
 
-from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
-from cmmixer_hf.data.batches import SourceError
-from cmmixer_hf.media.processing_cmmixer import clip_sampling
-from cmmixer_hf.media.reading import MediaError, read_clip
-from cmmixer_hf.search.embedding import Embedder, model_identity
+from cmmixer_hf.media.reading import write_clip
+from cmmixer_hf.search import embedding as bulk_embedding
+from cmmixer_hf.search.embedders.embedder import open_embedder
+from cmmixer_hf.search.embedders.towers import TowerEmbedder
+from cmmixer_hf.search.embedding import Cutting, embed_file, embed_files
+from cmmixer_hf.search.library import LibraryFile
 
 
 @pytest.fixture(scope="module")
-def embedder(retriever_folder) -> Embedder:
-    return Embedder(str(retriever_folder), "cpu")
+def embedder(retriever_folder) -> TowerEmbedder:
+    return open_embedder(retriever_folder, "cpu")
 
 
-def test_a_file_is_embedded_as_processor_and_model_do_it(embedder, clip_files):
-    path = clip_files[0]
-    features = embedder.model.get_audio_features(**embedder.processor(audio=path))
-    torch.testing.assert_close(embedder(path, "audio"), features.segment_embeds[0])
-    features = embedder.model.get_video_features(**embedder.processor(videos=path))
-    torch.testing.assert_close(embedder(path), features.segment_embeds[0])  # it has a picture
-    torch.testing.assert_close(embedder(path).norm(dim=-1), torch.ones(2))
+@pytest.fixture(scope="module")
+def library(tmp_path_factory, clip_files) -> list[LibraryFile]:
+    """Two short files, a long one, one that is damaged, one without sound, and one whose second half is silent."""
+    folder = tmp_path_factory.mktemp("library")
+    long = write_noise_clip(folder / "long.mp4", 7, seconds=10.0)
+    (folder / "damaged.mp3").write_text("not a sound")
+    mute = write_noise_clip(folder / "mute.mp4", 8, sound=False)
+    noise = 0.1 * np.random.default_rng(0).standard_normal(8 * 16000).astype(np.float32)
+    noise[3 * 16000 :] = 0
+    write_clip(folder / "half.m4a", None, noise, sampling_rate=16000)
+    paths = [clip_files[0], long, folder / "damaged.mp3", mute, folder / "half.m4a", clip_files[1]]
+    return [LibraryFile(str(path), {"title": path.stem}) for path in paths]
 
 
-@pytest.mark.parametrize("modality", ["video", "audio"])
-def test_a_batch_is_its_files(embedder, clip_files, modality):
-    sampling = clip_sampling(embedder.extractor)
-    clips = [read_clip(path, sampling) for path in clip_files[:3]]
-    arrays = [clip.frames if modality == "video" else clip.waveforms for clip in clips]
-    expected = torch.stack([embedder(path, modality) for path in clip_files[:3]])
-    torch.testing.assert_close(embedder.embed_batch(arrays, modality), expected)
+@pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (4, 3), (32, 2)])
+def test_files_come_in_order_with_what_is_wrong(embedder, library, batch_size, num_workers):
+    cutting = Cutting("audio", 4.0, 2.0)
+    done = list(embed_files(library, embedder, cutting, batch_size=batch_size, num_workers=num_workers))
+    assert [file.file for file in done] == library
+    assert [len(file.places) for file in done] == [1, 4, 0, 0, 2, 1]
+    assert [len(file.errors) for file in done] == [0, 0, 1, 1, 1, 0]
+    assert "damaged.mp3" in done[2].errors[0]
+    assert "mute.mp4" in done[3].errors[0]
+    assert "half.m4a: silent from 4 to 8 s" in done[4].errors[0]
+    assert done[1].places[0] == (0.0, 4.0)
+    assert done[1].places[-1][1] == pytest.approx(10.0, abs=0.05)
+    for place, embeds in zip(done[1].places, done[1].embeds, strict=True):
+        start, end = place
+        alone = embedder.model.get_audio_features(**embedder.processor(audio=library[1].path, start=start, end=end))
+        torch.testing.assert_close(embeds, alone.segment_embeds[0])
 
 
-def test_what_is_no_media_file_is_named(embedder, tmp_path):
-    (tmp_path / "note.mp4").write_text("not a video")
-    with pytest.raises(MediaError, match=r"note\.mp4"):
-        embedder(tmp_path / "note.mp4")
+def test_pictures_are_embedded_too(embedder, library):
+    done = list(embed_files([library[0], library[3]], embedder, Cutting("video")))
+    torch.testing.assert_close(done[1].embeds[0], embed_file(library[3].path, embedder, Cutting("video")).embeds[0])
+    assert not done[0].errors
 
 
-def test_a_model_that_is_not_there_is_named():
-    with pytest.raises(SourceError, match=r"\./no/such/model is neither"):
-        Embedder("./no/such/model")
-
-
-def test_the_identity_does_not_depend_on_the_place(embedder, retriever_folder, tmp_path):
-    shutil.copytree(retriever_folder, tmp_path / "copy")
-    assert Embedder(str(tmp_path / "copy"), "cpu").identity == embedder.identity
-    model = CMMixerForRetrieval.from_pretrained(retriever_folder)
-    model.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
-    CMMixerProcessor(CMMixerFeatureExtractor(image_size=32, num_frames=2)).save_pretrained(tmp_path / "sharded")
-    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 1
-    assert Embedder(str(tmp_path / "sharded"), "cpu").identity == embedder.identity
-
-
-def test_the_identity_knows_what_embeds_otherwise(retriever_folder):
-    model = CMMixerForRetrieval.from_pretrained(retriever_folder)
-    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2)
-    seen = {model_identity(model, extractor)}
-    for other in ({"window_seconds": 1.3}, {"num_mel_bins": 64}, {"audio_mean": 0.0}):
-        seen.add(model_identity(model, CMMixerFeatureExtractor(image_size=32, num_frames=2, **other)))
-    model.config.layer_norm_eps = 1e-5
-    seen.add(model_identity(model, extractor))
-    with torch.no_grad():
-        nn.init.normal_(list(model.parameters())[-1])
-    seen.add(model_identity(model, extractor))
-    assert len(seen) == 6
+def test_no_more_is_read_ahead_than_a_batch_or_two(embedder, library, monkeypatch):
+    read = []
+    original = bulk_embedding._read
+    monkeypatch.setattr(bulk_embedding, "_read", lambda part, *rest: read.append(part) or original(part, *rest))
+    done = embed_files([library[0]] * 100, embedder, Cutting(), batch_size=4, num_workers=2)
+    next(done)
+    assert len(read) <= 4 + 2 * 4
+    done.close()
+    assert len(read) <= 4 + 2 * 4

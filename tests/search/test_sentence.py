@@ -6,7 +6,7 @@ import torch
 
 from cmmixer_hf import CMMixerForRetrieval
 from cmmixer_hf.data.batches import SourceError
-from cmmixer_hf.search.embedding import Embedder
+from cmmixer_hf.search import Cutting, embed_file, open_embedder
 
 st = pytest.importorskip(
     "sentence_transformers", reason="needs Sentence Transformers: pip install cmmixer_hf[sentence]"
@@ -27,8 +27,11 @@ def paths(clip_files) -> list[str]:
 @pytest.fixture(scope="module")
 def ours(retriever_folder, clip_files) -> dict[str, torch.Tensor]:
     """Segments of every clip, (clips, K, size), by side."""
-    embedder = Embedder(str(retriever_folder))
-    return {side: torch.stack([embedder(path, side) for path in clip_files]) for side in ("video", "audio")}
+    embedder = open_embedder(retriever_folder)
+    return {
+        side: torch.stack([embed_file(path, embedder, Cutting(side)).embeds[0] for path in clip_files])
+        for side in ("video", "audio")
+    }
 
 
 @pytest.mark.parametrize(("encode", "side"), [("encode_query", "video"), ("encode_document", "audio")])

@@ -26,7 +26,7 @@ from ..models.configuration_cmmixer import CMMixerConfig
 from ..models.modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from ..models.similarity import segment_similarity
 from ..pictures.strips import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
-from ..search.embedding import model_identity
+from ..search.embedders.identity import model_identity
 from ..search.index import RetrievalIndex
 from ..settings import DemoSettings
 from ..training.loop import TrainingSettings, train

@@ -1,113 +1,24 @@
-"""Media files → segment embeddings: a retrieval model with its processor, and what tells one from another."""
+"""Media files and words → segment embeddings, by any embedder, in batches, with what is wrong named."""
 
-import hashlib
-import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
+from ..data.prepared_clips import SourceError
 from ..data.recipes import SILENCE_PEAK
-from ..loading import load_model, load_processor, read_saved
-from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
-from ..media.processing_cmmixer import clip_sampling
 from ..media.reading import MediaError, Sampling, probe, read_clip
+from .embedders.embedder import Embedder
+from .index_rows import check_embeddings
 from .library import LibraryFile, sections
 from .measuring import measure
-
-MODALITIES = ("video", "audio")
-# Values of each weight that the identity reads, evenly spread: training moves nearly all, and so many take no time.
-VALUES_PER_WEIGHT = 4096
-
-
-class Embedder:
-    """A retrieval model and its processor: files in, segment embeddings (K, size) out.
-
-    Args:
-        model: folder or Hub name of a retriever of this package, saved with its processor.
-        device: where it runs; the first GPU, or the CPU where there is none, by default.
-        revision: branch, tag or commit of a Hub name; the newest by default.
-
-    Raises:
-        SourceError: there is no such model, or it is no retriever.
-    """
-
-    def __init__(self, model: str, device: torch.device | str | None = None, *, revision: str | None = None):
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        saved = read_saved(model, revision=revision)
-        self.model: Any = load_model(saved).to(device)  # type: ignore[arg-type]
-        self.processor = load_processor(saved)
-        self.name = model
-        self.identity = model_identity(self.model, self.extractor)
-
-    @cached_property
-    def shape(self) -> tuple[int, int]:
-        """Segments and size of a clip's embeddings, (K, size): those of a clip of noise."""
-        samples = round(self.extractor.window_seconds * self.extractor.sampling_rate)
-        noise = np.random.default_rng(0).uniform(-1, 1, (self.extractor.num_frames, samples)).astype(np.float32)
-        _, num_segments, size = self.embed_batch([noise], "audio").shape
-        return num_segments, size
-
-    @property
-    def extractor(self) -> CMMixerFeatureExtractor:
-        """What makes its stacks."""
-        return self.processor.feature_extractor
-
-    def __call__(self, path: str | Path, modality: str | None = None) -> Tensor:
-        """Embed a file's picture (`"video"`) or sound (`"audio"`); its picture where it has one, by default.
-
-        Raises:
-            MediaError: the file cannot be used.
-        """
-        if modality is None:
-            modality = "video" if probe(path).has_video else "audio"
-        if modality == "video":
-            return self._embed(self.processor(videos=path, device=self.model.device), modality)[0]
-        return self._embed(self.processor(audio=path, device=self.model.device), modality)[0]
-
-    def embed_batch(self, clips: Sequence[np.ndarray], modality: str) -> Tensor:
-        """Embed decoded clips, frames (K, height, width, 3) or windows (K, samples): (clips, K, size) on the CPU."""
-        videos, audio = (list(clips), None) if modality == "video" else (None, list(clips))
-        return self._embed(self.extractor(videos=videos, audio=audio, device=self.model.device), modality)
-
-    @torch.inference_mode()
-    def _embed(self, stacks: Mapping[str, Any], modality: str) -> Tensor:
-        features = self.model.get_video_features if modality == "video" else self.model.get_audio_features
-        return features(**stacks).segment_embeds.float().cpu()
-
-
-def model_identity(model: PreTrainedModel, extractor: CMMixerFeatureExtractor) -> str:
-    """A digest of the model's configuration and weights and of the extractor's settings.
-
-    It depends on what embeds, not on where it lies: a model that was moved, renamed or saved in other shards keeps its
-    identity; one that was trained further, or fed with another window of sound, does not. Of each weight it reads its
-    shape and [`VALUES_PER_WEIGHT`] values; of the settings, those that are not the default, so that a version of this
-    package that knows more of them reads the same identity.
-    """
-    digest = hashlib.sha256()
-    for settings, default, names in (
-        (model.config.to_dict(), type(model.config)().to_dict(), type(model.config).__annotations__),
-        (extractor.to_dict(), type(extractor)().to_dict(), extractor.to_dict()),
-    ):
-        changed = {name: settings[name] for name in sorted(names) if settings.get(name) != default.get(name)}
-        digest.update(json.dumps(changed).encode())
-    for name, weight in sorted(model.state_dict().items()):
-        flat = weight.detach().flatten()
-        sample = flat[:: -(-len(flat) // VALUES_PER_WEIGHT)].float().cpu()
-        digest.update(f"{name} {tuple(weight.shape)}".encode())
-        digest.update(sample.numpy().tobytes())
-    return digest.hexdigest()[:32]
-
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -133,7 +44,12 @@ class FileEmbeddings:
     file: LibraryFile
     places: list[tuple[float, float]] = field(default_factory=list)
     embeds: list[Tensor] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    problems: list[MediaError] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[str]:
+        """The problems in words."""
+        return [str(problem) for problem in self.problems]
 
 
 @dataclass(frozen=True)
@@ -146,14 +62,32 @@ class _Section:
     is_whole: bool = True
     is_last: bool = True
     clip: np.ndarray | None = None
-    error: str = ""
+    error: MediaError | None = None
 
 
 def embed_files(
-    files: Iterable[LibraryFile], embedder: Embedder, cutting: Cutting, *, batch_size: int = 32, num_workers: int = 2
+    files: Iterable[LibraryFile],
+    embedder: Embedder,
+    cutting: Cutting,
+    *,
+    batch_size: int = 32,
+    num_workers: int = 2,
+    is_query: bool = False,
 ) -> Iterator[FileEmbeddings]:
-    """Embed files, in their order. What cannot be used is named in a file's `errors`; nothing raises for it."""
-    sampling = clip_sampling(embedder.extractor)
+    """Embed files, in their order. What cannot be used is named in a file's `errors`; nothing raises for it.
+
+    Args:
+        files: of a library, or of queries.
+        embedder: what [`open_embedder`] opened.
+        cutting: what of each file.
+        batch_size: sections that the model embeds at once.
+        num_workers: decoding threads.
+        is_query: the files are asked with; some models tell that apart.
+
+    Raises:
+        SourceError: the embedder does not know this modality.
+    """
+    sampling = embedder.sampling(cutting.modality)
     with _pool(num_workers) as pool:
         # A section, not a file, is the unit: an hour of video in one piece would not fit into memory.
         parts = chain.from_iterable(_ahead(pool, lambda file: _cut(file, cutting), files, num_workers))
@@ -161,24 +95,63 @@ def embed_files(
         current: FileEmbeddings | None = None
         while batch := list(islice(read, batch_size)):
             clips = [section.clip for section in batch if section.clip is not None]
-            embeds = iter(embedder.embed_batch(clips, cutting.modality) if clips else ())
+            embeds = iter(embedder.embed_batch(clips, cutting.modality, is_query=is_query) if clips else ())
             for section in batch:
                 current = current or FileEmbeddings(section.file)
-                if section.clip is None:
-                    current.errors.append(section.error)
-                else:
-                    current.places.append((section.start, section.end))
-                    current.embeds.append(next(embeds))
+                _take(current, section, next(embeds) if section.clip is not None else None)
                 if section.is_last:
                     yield current
                     current = None
+
+
+def embed_file(path: str | Path, embedder: Embedder, cutting: Cutting, *, is_query: bool = True) -> FileEmbeddings:
+    """Embed one file.
+
+    Raises:
+        MediaError: nothing of it can be used.
+    """
+    (done,) = embed_files([LibraryFile(str(path))], embedder, cutting, num_workers=1, is_query=is_query)
+    if not done.embeds:
+        raise done.problems[0]
+    return done
+
+
+def embed_texts(texts: Sequence[str], embedder: Embedder, target: str = "audio") -> Tensor:
+    """Embed words that describe what is looked for, (texts, K, size), L2-normalised.
+
+    Args:
+        texts: one a query.
+        embedder: what [`open_embedder`] opened.
+        target: modality of what is searched, `"audio"` or `"video"`.
+
+    Raises:
+        SourceError: the model knows no words, or a text is empty.
+    """
+    for text in texts:
+        if not text.strip():
+            raise SourceError("a text to search with is empty: say in words what is looked for")
+    embeds = embedder.embed_text(texts, target)
+    check_embeddings(embeds, [f"the text {text!r}" for text in texts])
+    return embeds
+
+
+def _take(done: FileEmbeddings, section: "_Section", embeds: Tensor | None) -> None:
+    """Keep a section's embeddings, or what is wrong with it; a NaN is as bad as what cannot be read."""
+    if embeds is None:
+        done.problems.append(section.error or MediaError(section.file.path, "was not read", "try it again"))
+    elif not embeds.isfinite().all():
+        reason = f"the model gives it an embedding with NaN or infinite values, from {section.start:.0f} s on"
+        done.problems.append(MediaError(section.file.path, reason, "take another checkpoint, or float32"))
+    else:
+        done.places.append((section.start, section.end))
+        done.embeds.append(embeds)
 
 
 def _cut(file: LibraryFile, cutting: Cutting) -> list[_Section]:
     try:
         duration = probe(file.path).duration
     except MediaError as error:
-        return [_Section(file, 0.0, 0.0, error=str(error))]
+        return [_Section(file, 0.0, 0.0, error=error)]
     file = replace(file, measured=file.measured | measure(file.path, cutting.modality, cutting.measure))
     places = sections(duration, cutting.section_seconds, cutting.section_hop)
     return [_Section(file, *place, len(places) == 1, place == places[-1]) for place in places]
@@ -192,10 +165,11 @@ def _read(section: _Section, sampling: Sampling, modality: str) -> _Section:
     try:
         clip = read_clip(section.file.path, sampling, video=is_video, audio=not is_video, **place)
     except MediaError as error:
-        return replace(section, error=str(error))
+        return replace(section, error=error)
     if clip.waveforms is not None and np.abs(clip.waveforms).max() < SILENCE_PEAK:
         span = "throughout" if section.is_whole else f"from {section.start:.0f} to {section.end:.0f} s"
-        return replace(section, error=f"{section.file.path}: silent {span}; nothing to find it by")
+        silent = MediaError(section.file.path, f"silent {span}", "nothing to find it by")
+        return replace(section, error=silent)
     return replace(section, clip=clip.frames if is_video else clip.waveforms)
 
 

@@ -15,12 +15,15 @@ from torch import Tensor
 
 from ..models.similarity import combine_queries, segment_similarity
 from .faiss_store import FaissStore, sweep, update
+from .folding import fold
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
 from .index_rows import PLACE, Floats, Where, known, make_rows, pool, relabel, row_items, row_segments
 from .milvus_store import MilvusStore
 
 # Candidates whose segments are compared; so many cost a millisecond.
 CANDIDATES = 200
+# Of a match: standard deviations above background queries from which on it is more than chance.
+STANDS_OUT = 3.0
 
 __all__ = ["DamagedIndexError", "IndexFacts", "Match", "ModelMismatchError", "RetrievalIndex", "combine_queries"]
 
@@ -51,11 +54,22 @@ class Match:
         item: its metadata; `path`, and `start` and `end` in seconds where it is a part of its file.
         score: the mean cosine over segments, in [−1, 1].
         similarity: cosine of each segment of the query (rows) with each of the item; `score` is its diagonal's mean.
+        also: what folds under it, best first: other sections of its file, and copies of the file under other names.
+        asked: start and end in seconds of the part of a long query that it was found for.
+        standing: how far its score lies above those of background queries, in their standard deviations.
     """
 
     item: dict[str, Any]
     score: float
     similarity: tuple[tuple[float, ...], ...]
+    also: tuple["Match", ...] = ()
+    asked: tuple[float, float] | None = None
+    standing: float | None = None
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether it fits better than what means nothing would; `True`, too, where that is not known."""
+        return self.standing is None or self.standing >= STANDS_OUT
 
     @property
     def title(self) -> str:
@@ -152,6 +166,8 @@ class RetrievalIndex:
             expected = (self.facts.num_segments, self.facts.size)
             raise ValueError(f"expected a query of shape {expected}, got {tuple(query.shape)}")
         query = query.detach().float().cpu()
+        if not query.isfinite().all():
+            raise ValueError("the query holds NaN or infinite values, which would fit everything: embed it again")
         conditions = {
             key: list(value) if isinstance(value, (list, tuple, set)) else [value]
             for key, value in (where or {}).items()
@@ -178,15 +194,19 @@ class RetrievalIndex:
     def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int) -> list[Match]:
         if not len(rows):
             return []
-        segments, paths = row_segments(rows, self.facts.num_segments), rows["path"].to_pylist()
+        segments = row_segments(rows, self.facts.num_segments)
         scores = segment_similarity(query[None], segments)[0]
-        best: dict[object, int] = {}  # by file; an item without one stands for itself
-        for place in scores.argsort(descending=True, stable=True).tolist():
-            best.setdefault(place if paths[place] is None else paths[place], place)
-        places = list(best.values())[:k]
+        groups = fold(rows, scores, segments)[:k]
+        places = list(chain.from_iterable(groups))
+        items = dict(zip(places, row_items(rows.select(["metadata", *PLACE]).take(places)), strict=True))
         return [
-            Match(item, scores[place].item(), tuple(map(tuple, (query @ segments[place].T).tolist())))
-            for place, item in zip(places, row_items(rows.select(["metadata", *PLACE]).take(places)), strict=True)
+            Match(
+                items[best],
+                scores[best].item(),
+                tuple(map(tuple, (query @ segments[best].T).tolist())),
+                also=tuple(Match(items[other], scores[other].item(), ()) for other in others),
+            )
+            for best, *others in groups
         ]
 
     def save(self, folder: str | os.PathLike) -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import torch
 from torch import Tensor, nn
 
+from ..data.prepared_clips import SourceError
 from .filters import Interval
 
 Floats = npt.NDArray[np.float32]
@@ -54,6 +55,7 @@ def make_rows(
         stamps: what tells whether an item's file has changed since.
     """
     embeds = segment_embeds.detach().float().cpu().contiguous()
+    check_embeddings(embeds, [item.get("path") or item.get("title") or item for item in items])
     count, num_segments, size = embeds.shape
     metadata = [metadata_json({key: value for key, value in item.items() if key not in PLACE}) for item in items]
     return pa.table(
@@ -67,6 +69,21 @@ def make_rows(
         },
         schema=row_schema(num_segments, size),
     )
+
+
+def check_embeddings(embeds: Tensor, names: Sequence[object]) -> None:
+    """Refuse embeddings (items, …) that hold a NaN or an infinity: they would rank first for every query.
+
+    Raises:
+        SourceError: names the first of them.
+    """
+    broken = ~embeds.flatten(1).isfinite().all(1)
+    if broken.any():
+        name = names[int(broken.nonzero()[0])]
+        raise SourceError(
+            f"the model gives {name} an embedding that holds NaN or infinite values: its weights are damaged, or its "
+            "number format too narrow; take another checkpoint, or float32"
+        )
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:

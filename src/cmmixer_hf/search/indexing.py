@@ -24,7 +24,8 @@ from ..data.batches import SourceError
 from ..files import atomic_file
 from ..media.reading import MediaError
 from ..settings import IndexSettings
-from .embedding import MODALITIES, Cutting, Embedder, embed_files
+from .embedders.embedder import MODALITIES, Embedder, open_embedder
+from .embedding import Cutting, embed_files
 from .faiss_store import INDEX_TYPES
 from .index import RetrievalIndex, known_files, update_index
 from .index_facts import IndexFacts, has_facts, read_facts
@@ -77,7 +78,9 @@ def build_index(settings: IndexSettings) -> None:
     library = read_library(settings.library, modality)
     # Without being told, accelerate takes processes that have no accelerator for strangers.
     state = PartialState(cpu=not torch.accelerator.is_available())
-    embedder = Embedder(settings.model, state.device)
+    embedder = open_embedder(
+        settings.model, state.device, num_segments=settings.num_segments or (old.num_segments if old else None)
+    )
     facts = _facts(settings, embedder, modality, old)
     unfinished = Unfinished(folder / "unfinished", facts)
     with _alone(folder) if state.is_main_process else nullcontext():
@@ -112,11 +115,10 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
     seconds, hop = settings.section_seconds, settings.section_hop
     if seconds is None:
         seconds, hop = (old.section_seconds, hop or old.section_hop) if old else (SECTION_SECONDS, hop)
-    num_segments, size = embedder.shape
     return IndexFacts(
         model=os.path.abspath(embedder.name) if Path(embedder.name).is_dir() else embedder.name,
-        num_segments=num_segments,
-        size=size,
+        num_segments=embedder.num_segments,
+        size=embedder.size,
         identity=embedder.identity,
         modality=modality,
         section_seconds=seconds or None,

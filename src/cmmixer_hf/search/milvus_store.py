@@ -32,7 +32,7 @@ LONGEST_FACET, MOST_FACETS, LONGEST_TEXT = 512, 4096, 65535  # characters, membe
 MOST_SECONDS = 1e9  # for its filters know no infinity
 OWNER = "cmmixer_hf.facts"  # the property of a collection that says what it holds
 TEXTS = ("path", "stamp", "metadata")
-FETCHED = (*PLACE, "metadata", SEGMENTS)
+FETCHED = (*PLACE, "stamp", "metadata", SEGMENTS)
 
 
 class MilvusError(OSError):

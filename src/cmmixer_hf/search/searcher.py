@@ -1,57 +1,38 @@
-"""Ask an index: files in, ranked items out (§3.4), with queries that can be bent (§5.2)."""
+"""Ask an index: files and words in, ranked items out (§3.4), with queries that can be bent (§5.2)."""
 
-import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from ..data.batches import SourceError
-from ..files import aligned, atomic_file
-from ..models.similarity import combine_queries
-from ..settings import SearchSettings
-from .embedding import MODALITIES, Embedder
-from .filters import parse_conditions
+from ..data.prepared_clips import SourceError
+from ..media.reading import MediaError, probe
+from ..models.similarity import combine_queries, pool_segments
+from .embedders.embedder import MODALITIES, open_embedder
+from .embedding import Cutting, embed_files, embed_texts
 from .index import Match, ModelMismatchError, RetrievalIndex
-from .match_picture import draw_match
+from .library import LibraryFile
+from .queries import Answer, Query, QueryPart
+
+LongQuery = Literal["best", "parts"]
 
 
 @dataclass(frozen=True)
-class QueryPart:
-    """A file of a query, which of its two sides is meant (its picture where it has one, by default), and its weight."""
+class EmbeddedQuery:
+    """A query's sections, (sections, K, size), each L2-normalised, and where they lie in its file."""
 
-    path: str
-    modality: str | None = None
-    weight: float = 1.0
-
-    @classmethod
-    def parse(cls, text: str) -> "QueryPart":
-        """Read `FILE[:video|audio][:WEIGHT]`; a file that has such a name is taken by its name.
-
-        >>> QueryPart.parse("band.mp4:audio:0.5")
-        QueryPart(path='band.mp4', modality='audio', weight=0.5)
-        >>> QueryPart.parse("C:\\\\band.mp4").path
-        'C:\\\\band.mp4'
-        """
-        path, modality, weight = text, None, 1.0
-        head, _, tail = path.rpartition(":")
-        if head and not Path(path).exists() and _is_number(tail):
-            path, weight = head, float(tail)
-        head, _, tail = path.rpartition(":")
-        if head and not Path(path).exists() and tail in MODALITIES:
-            path, modality = head, tail
-        return cls(path, modality, weight)
-
-
-QueryFile = str | Path | QueryPart
+    embeds: Tensor
+    places: tuple[tuple[float, float], ...] = ()
 
 
 class Searcher:
-    """An index together with its model: files in, matches out.
+    """An index together with its model: files and words in, matches out.
+
+    A query is cut into sections as the library was. A long one is answered by the section of it that fits an item best,
+    or section by section, by choice.
 
     Args:
         index: folder that `cmmixer index` wrote, or an index.
@@ -74,7 +55,7 @@ class Searcher:
         self.index = index if isinstance(index, RetrievalIndex) else RetrievalIndex.load(index)
         facts = self.index.facts
         try:
-            self.embedder = Embedder(model or facts.model, device)
+            self.embedder = open_embedder(model or facts.model, device, num_segments=facts.num_segments)
         except SourceError as error:
             hint = "" if model else "; if it has moved, say where it is with --model"
             raise SourceError(f"the index's model cannot be loaded: {error}{hint}") from error
@@ -86,82 +67,149 @@ class Searcher:
 
     def __call__(
         self,
-        query: QueryFile,
+        query: Query,
         *,
-        plus: Iterable[QueryFile] = (),
-        minus: Iterable[QueryFile] = (),
+        plus: Iterable[Query] = (),
+        minus: Iterable[Query] = (),
         k: int = 10,
         where: Mapping[str, Any] | None = None,
     ) -> list[Match]:
-        """The `k` best items for a file, best first.
+        """The `k` best items for a file or words, best first.
 
         Args:
-            query: path of a video or audio file, or a [`QueryPart`].
-            plus, minus: files whose content is wanted too, or not wanted (§5.2).
+            query: path of a video or audio file, or a [`QueryPart`], such as `QueryPart(text="calm piano")`.
+            plus, minus: files or words whose content is wanted too, or not wanted (§5.2).
             k, where: as in [`RetrievalIndex.search`].
 
         Raises:
             MediaError: a file cannot be used.
+            SourceError: the model knows no words, or not this modality.
         """
-        return self.index.search(self.embed(query, plus=plus, minus=minus), k, where=where)
+        (answer,) = self.search_many([query], plus=plus, minus=minus, k=k, where=where)
+        if answer.error:
+            raise answer.error
+        return answer.matches
 
-    def embed(self, query: QueryFile, *, plus: Iterable[QueryFile] = (), minus: Iterable[QueryFile] = ()) -> Tensor:
-        """Segment embeddings of a query bent by `plus` and `minus`, (K, size), L2-normalised."""
-        return combine_queries(
-            self._embed_part(query),
-            plus=[self._embed_part(part) for part in plus],
-            minus=[self._embed_part(part) for part in minus],
-        )
+    def search_many(
+        self,
+        queries: Sequence[Query],
+        *,
+        plus: Iterable[Query] = (),
+        minus: Iterable[Query] = (),
+        k: int = 10,
+        where: Mapping[str, Any] | None = None,
+        long_query: LongQuery = "best",
+    ) -> list[Answer]:
+        """Ask many queries at once; one that cannot be used has its error in its answer, and the others theirs.
 
-    def _embed_part(self, part: QueryFile) -> Tensor:
-        part = part if isinstance(part, QueryPart) else QueryPart(str(part))
-        return part.weight * self.embedder(part.path, part.modality)
+        Args:
+            queries: as in calling the searcher.
+            plus, minus: bend each of them.
+            k, where: as in [`RetrievalIndex.search`].
+            long_query: `"best"` ranks items by the part of a long query that fits them best, one answer a query;
+                `"parts"` gives one answer a part.
+
+        Raises:
+            MediaError, SourceError: what all queries need cannot be used: a part of `plus` or `minus`.
+            ValueError: `k` is less than 1, or no item has a key of `where`.
+        """
+        parts = list(map(QueryPart.of, queries))
+        bends = [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
+        embedded = self._embed(parts + bends[0] + bends[1])
+        shifts = [[_one(embedded[part.unweighted], part.weight) for part in bend] for bend in bends]
+        answers: list[Answer] = []
+        asked: list[tuple[QueryPart, EmbeddedQuery]] = []
+        for part in parts:
+            found = embedded[part.unweighted]
+            if isinstance(found, EmbeddedQuery):
+                bent = combine_queries(part.weight * found.embeds, plus=shifts[0], minus=shifts[1])
+                asked.append((part, replace(found, embeds=bent)))
+        results = iter(self._search([query for _, found in asked for query in found.embeds], k, where))
+        sections = {id(part): (found, [next(results) for _ in found.embeds]) for part, found in asked}
+        for part in parts:
+            failure = embedded[part.unweighted]
+            if isinstance(failure, EmbeddedQuery):
+                answers += _answers(part, *sections[id(part)], k, long_query)
+            else:
+                answers.append(Answer(part, error=failure))
+        return answers
+
+    def embed(self, query: Query, *, plus: Iterable[Query] = (), minus: Iterable[Query] = ()) -> Tensor:
+        """Segment embeddings of a query's sections, bent by `plus` and `minus`: (sections, K, size), L2-normalised."""
+        part, bends = QueryPart.of(query), [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
+        embedded = self._embed([part, *bends[0], *bends[1]])
+        shifts = [[_one(embedded[other.unweighted], other.weight) for other in bend] for bend in bends]
+        own = embedded[part.unweighted]
+        if not isinstance(own, EmbeddedQuery):
+            raise own
+        return combine_queries(part.weight * own.embeds, plus=shifts[0], minus=shifts[1])
+
+    def _search(self, queries: list[Tensor], k: int, where: Mapping[str, Any] | None) -> list[list[Match]]:
+        """The best items for each of these segment embeddings (K, size)."""
+        return [self.index.search(query, k, where=where) for query in queries]
+
+    def _embed(self, parts: Iterable[QueryPart]) -> dict[QueryPart, EmbeddedQuery | Exception]:
+        """Each part without its weight, embedded once, or what is wrong with it."""
+        found: dict[QueryPart, EmbeddedQuery | Exception] = {}
+        files: dict[str, list[QueryPart]] = {modality: [] for modality in MODALITIES}
+        for part in dict.fromkeys(part.unweighted for part in parts):
+            try:
+                if part.text is not None:
+                    found[part] = EmbeddedQuery(embed_texts([part.text], self.embedder, self.index.facts.modality))
+                else:
+                    files[self._modality(part)].append(part)
+            except (MediaError, SourceError) as error:
+                found[part] = error
+        for modality, wanted in files.items():
+            found |= self._embed_files(wanted, modality)
+        return found
+
+    def _embed_files(self, parts: list[QueryPart], modality: str) -> dict[QueryPart, EmbeddedQuery | Exception]:
+        """Files of one modality, cut as the library is."""
+        facts = self.index.facts
+        cutting = Cutting(modality, facts.section_seconds, facts.section_hop)
+        done = embed_files([LibraryFile(part.path) for part in parts], self.embedder, cutting, is_query=True)
+        return {
+            part: EmbeddedQuery(torch.stack(file.embeds), tuple(file.places)) if file.embeds else file.problems[0]
+            for part, file in zip(parts, done if parts else (), strict=True)
+        }
+
+    def _modality(self, part: QueryPart) -> str:
+        """The side of a file that is meant.
+
+        Raises:
+            SourceError: the model does not know it.
+        """
+        known = [modality for modality in self.embedder.modalities if modality in MODALITIES]
+        modality = part.modality or ("video" if "video" in known and probe(part.path).has_video else "audio")
+        if modality not in known:
+            raise SourceError(f"{part.path}: {self.embedder.name} knows no {modality}, only {' and '.join(known)}")
+        return modality
 
 
-def search(settings: SearchSettings) -> None:
-    """Print the best items for each query; the index and the model are loaded once."""
-    where = parse_conditions(settings.where)
-    if settings.k < 1:
-        raise SourceError(f"-k is how many items to show, at least 1, got {settings.k}")
-    if settings.picture and len(settings.queries) > 1:
-        raise SourceError(f"--picture draws one query's best match, got {len(settings.queries)} queries: give one")
-    searcher = Searcher(settings.index, settings.model)
-    plus, minus = (list(map(QueryPart.parse, parts)) for parts in (settings.plus, settings.minus))
-    for query in settings.queries:
-        part = QueryPart.parse(query)
-        matches = searcher(part, plus=plus, minus=minus, k=settings.k, where=where)
-        own = [_same_file(part.path, match, settings.index) for match in matches]
-        print(_as_json(query, matches, own) if settings.json else _as_table(query, matches, own))
-        if settings.picture and matches:
-            with atomic_file(settings.picture) as partial:
-                draw_match(matches[0]).save(partial)
+def _one(embedded: EmbeddedQuery | Exception, weight: float) -> Tensor:
+    """A part that bends a query, (K, size): the mean over its sections, L2-normalised, times its weight.
+
+    Raises:
+        MediaError, SourceError: it cannot be used.
+    """
+    if isinstance(embedded, Exception):
+        raise embedded
+    return weight * pool_segments(embedded.embeds.transpose(0, 1))[:, 0]
 
 
-def _same_file(query: str, match: Match, index: str) -> bool:
-    """Whether an item is (a part of) the query's own file; an item's relative path starts from the index's folder."""
-    path = match.item.get("path")
-    return path is not None and os.path.realpath(os.path.join(index, path)) == os.path.realpath(query)
-
-
-def _as_json(query: str, matches: Sequence[Match], own: Sequence[bool]) -> str:
-    """One line: the query and its matches, each with its metadata, place and score, and whether it is the query's."""
-    found = [
-        match.item | {"score": round(match.score, 4), "own": mine} for match, mine in zip(matches, own, strict=True)
-    ]
-    return json.dumps({"query": query, "matches": found}, ensure_ascii=False)
-
-
-def _as_table(query: str, matches: Sequence[Match], own: Sequence[bool]) -> str:
-    lines = [["", "score", "position", "title"]]
-    for rank, (match, mine) in enumerate(zip(matches, own, strict=True), 1):
-        lines.append([str(rank), f"{match.score:.3f}", match.position, match.title + "  <- its own" * mine])
-    found = aligned(lines, ">>><") if matches else "  nothing in the index fits the filter"
-    return f"{query}\n{found}\n"
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _answers(
+    part: QueryPart, found: EmbeddedQuery, results: list[list[Match]], k: int, long_query: LongQuery
+) -> list[Answer]:
+    """One answer of the best part for each item, or one answer a part."""
+    if len(results) == 1:
+        return [Answer(part, results[0])]
+    if long_query == "parts":
+        return [Answer(part, matches, place=place) for place, matches in zip(found.places, results, strict=True)]
+    placed = (
+        replace(match, asked=place) for place, matches in zip(found.places, results, strict=True) for match in matches
+    )
+    best: dict[object, Match] = {}
+    for match in sorted(placed, key=lambda match: -match.score):
+        best.setdefault(match.item.get("path", id(match)), match)
+    return [Answer(part, list(best.values())[:k])]

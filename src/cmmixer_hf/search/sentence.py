@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 from ..loading import load_model, load_processor, read_saved
 from ..media.processing_cmmixer import CMMixerProcessor
 from ..media.reading import probe
-from .embedding import MODALITIES
+from .embedders.embedder import MODALITIES
 
 PROMPTS = {"query": "video", "document": "audio"}
 INPUTS = {"video": "pixel_values", "audio": "audio_values"}

@@ -1,0 +1,42 @@
+"""CLAP (`laion/clap-htsat-unfused` and its kin): sound and words in one space, for libraries of tracks."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...data.prepared_clips import SourceError
+from ...loading import SavedModel, load_weights
+from .windows import WindowEmbedder
+
+
+class CLAPEmbedder(WindowEmbedder):
+    """transformers' `ClapModel` with its own processor: 48 kHz, windows of 10 s, no pictures.
+
+    Raises:
+        SourceError: the model or its processor cannot be loaded.
+    """
+
+    def __init__(self, saved: SavedModel, device: torch.device | str, *, num_segments: int | None = None):
+        from transformers import ClapModel, ClapProcessor
+
+        model = load_weights(ClapModel, saved).to(device)
+        asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
+        try:
+            self.processor: Any = ClapProcessor.from_pretrained(saved.name, **asked)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"{saved.name} was saved without its processor: save it there ({error})") from error
+        rate = self.processor.feature_extractor.sampling_rate
+        super().__init__(saved.name, model, ("audio", "text"), sampling_rate=rate, num_segments=num_segments)
+
+    def _embed_sounds(self, windows: list[np.ndarray], *, is_query: bool) -> Tensor:
+        inputs = self.processor.feature_extractor(windows, sampling_rate=self.sampling_rate, return_tensors="pt")
+        # transformers 5.23, ClapFeatureExtractor: where no sound is longer than 10 s, it marks one at random as longer,
+        # and a model that fuses would embed the same sound differently each time.
+        inputs["is_longer"] = torch.zeros(len(windows), 1, dtype=torch.bool)
+        return self.model.get_audio_features(**inputs.to(self.model.device)).pooler_output
+
+    def _embed_texts(self, texts: list[str], target: str) -> Tensor:
+        tokens = self.processor.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+        return self.model.get_text_features(**tokens.to(self.model.device)).pooler_output

@@ -1,0 +1,115 @@
+"""What an index is asked: files and words, as people write them, and what came back."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ..data.prepared_clips import SourceError
+from .embedders.embedder import MODALITIES
+from .index import Match, clock
+
+WORDS = "text:"  # begins a part of a query that is words, not a file
+
+
+@dataclass(frozen=True)
+class QueryPart:
+    """A file, with the side of it that is meant, or words, and a weight.
+
+    Args:
+        path: of a video or audio file; empty where `text` is given.
+        modality: `"video"` or `"audio"` of the file; its picture where it has one and the model sees, by default.
+        weight: it counts so many times.
+        text: words that describe what is looked for, for models that know words.
+    """
+
+    path: str = ""
+    modality: str | None = None
+    weight: float = 1.0
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.path) == (self.text is not None):
+            raise ValueError(f"a part of a query is a file or words, got path={self.path!r} and text={self.text!r}")
+
+    def __str__(self) -> str:
+        return f"{WORDS}{self.text}" if self.text is not None else ":".join(filter(None, (self.path, self.modality)))
+
+    @classmethod
+    def parse(cls, text: str) -> "QueryPart":
+        """Read `FILE[:video|audio][:WEIGHT]` or `text:WORDS[:WEIGHT]`; a file that has such a name goes first.
+
+        >>> QueryPart.parse("band.mp4:audio:0.5")
+        QueryPart(path='band.mp4', modality='audio', weight=0.5, text=None)
+        >>> QueryPart.parse("text:less sad:2")
+        QueryPart(path='', modality=None, weight=2.0, text='less sad')
+        >>> QueryPart.parse("C:\\\\band.mp4").path
+        'C:\\\\band.mp4'
+
+        Raises:
+            SourceError: there is nothing before the colon or after `text:`.
+        """
+        path, modality, weight = text, None, 1.0
+        head, _, tail = path.rpartition(":")
+        if head and f"{head}:" != WORDS and not Path(path).exists() and _is_number(tail):
+            path, weight = head, float(tail)
+        if path.startswith(WORDS) and not Path(path).exists():
+            if not path.removeprefix(WORDS).strip():
+                raise SourceError(f"{text} holds no words: write text:WORDS")
+            return cls(weight=weight, text=path.removeprefix(WORDS).strip())
+        head, _, tail = path.rpartition(":")
+        if head and not Path(path).exists() and tail in MODALITIES:
+            path, modality = head, tail
+        if not path:
+            raise SourceError("a query is empty: name a file, or write text:WORDS")
+        return cls(path, modality, weight)
+
+    @classmethod
+    def of(cls, query: "Query") -> "QueryPart":
+        """A path as a part; a part as it is."""
+        return query if isinstance(query, QueryPart) else cls(str(query))
+
+    @property
+    def unweighted(self) -> "QueryPart":
+        """The same with weight 1."""
+        return replace(self, weight=1.0)
+
+
+Query = str | Path | QueryPart
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one query found, or why it could not be asked.
+
+    Args:
+        query: what was asked.
+        matches: best first.
+        error: what is wrong with the query, a `MediaError` or a `SourceError`.
+        place: start and end in seconds of the part of a long query that this answers; `None` for all of it.
+    """
+
+    query: QueryPart
+    matches: list[Match] = field(default_factory=list)
+    error: Exception | None = None
+    place: tuple[float, float] | None = None
+
+    @property
+    def title(self) -> str:
+        """The query, with its part where it is one.
+
+        >>> Answer(QueryPart("a.mp4"), place=(30.0, 60.0)).title
+        'a.mp4 0:30-1:00'
+        """
+        return f"{self.query} {clock(self.place[0])}-{clock(self.place[1])}" if self.place else str(self.query)
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether its best match is better than chance would have it; `True`, too, where that is not known."""
+        return not self.matches or self.matches[0].stands_out
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -7,7 +7,19 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 SOURCE_FORMATS = (
-    *("auto", "folder", "classes", "manifest", "esc50", "audioset", "audioset-cut", "youtube8m", "mgsv"),
+    *(
+        "auto",
+        "folder",
+        "classes",
+        "manifest",
+        "esc50",
+        "audioset",
+        "audioset-cut",
+        "vggsound",
+        "kinetics",
+        "youtube8m",
+        "mgsv",
+    ),
     *("webdataset", "parquet", "videofolder", "audiofolder", "hub"),
 )
 POOL_SIZE = 2000  # candidates of a query, §4.4

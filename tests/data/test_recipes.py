@@ -4,7 +4,7 @@ from conftest import write_noise_clip
 
 from cmmixer_hf.data.batches import collate_clips, unpack_frames, unpack_waveforms
 from cmmixer_hf.data.clips import ClipSpec
-from cmmixer_hf.data.prepared_clips import SCHEMA
+from cmmixer_hf.data.prepared_clips import SHARD_SCHEMA
 from cmmixer_hf.data.recipes import Recipe, prepare_clip
 from cmmixer_hf.media.reading import Sampling, read_clip, write_clip
 
@@ -23,7 +23,7 @@ def write_sound(path, seed=5, seconds=4):
 def test_a_row_holds_what_the_file_holds(clip_files, sampling):
     row, clip = prepare_clip(clip_files[0], sampling), read_clip(clip_files[0], sampling)
     batch = collate_clips([row])
-    assert list(row) == SCHEMA.names
+    assert list(row) == SHARD_SCHEMA.names
     assert row["error"] is None
     assert row["track_id"] == "clip0"
     np.testing.assert_array_equal(batch["frames"][0].numpy(), clip.frames)

@@ -9,7 +9,7 @@ from twins import TWINS, read_esc10, twin_rows
 
 from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.data.batches import StackMaker, collate_clips, unpack_frames, unpack_waveforms
-from cmmixer_hf.data.prepared_clips import SCHEMA
+from cmmixer_hf.data.prepared_clips import SHARD_SCHEMA
 from cmmixer_hf.demo.rendering import render_frames, render_sound
 from cmmixer_hf.demo.world import World, make_row
 from cmmixer_hf.media.reading import Sampling, read_clip, write_clip
@@ -17,7 +17,7 @@ from cmmixer_hf.media.reading import Sampling, read_clip, write_clip
 
 def test_a_row_is_a_row_of_a_shard_and_makes_stacks():
     rows = [make_row(World(seed=1), index) for index in range(3)]
-    assert all(list(row) and set(row) == set(SCHEMA.names) for row in rows)
+    assert all(list(row) and set(row) == set(SHARD_SCHEMA.names) for row in rows)
     stacks = StackMaker(CMMixerFeatureExtractor(image_size=32, num_frames=4))(collate_clips(rows))
     assert stacks["pixel_values"].shape == stacks["audio_values"].shape == (3, 4, 3, 32, 32)
 

@@ -2,18 +2,28 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, TypeVar, cast
 
+from ..files import readable
 from ..media.reading import MediaError
 
-SOUND_SUFFIXES = frozenset({".mp3", ".m4a", ".aac", ".flac", ".ogg", ".opus", ".wav"})
+# What the formats that `media/opening.py` reads are called.
+SOUND_SUFFIXES = frozenset(
+    (
+        *(".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".flac", ".ogg", ".oga", ".opus"),
+        *(".wav", ".aif", ".aiff", ".aifc", ".mka", ".wma"),
+    )
+)
 MEDIA_SUFFIXES = SOUND_SUFFIXES | {
-    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".3gp", ".wmv"),
+    *(".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".mj2", ".f4v", ".flv", ".mkv", ".webm", ".ogv"),
+    *(".avi", ".divx", ".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".ts", ".mts", ".m2ts", ".m2t"),
 }
+LARGEST_FOLD = 2**31 - 1  # of a shard's column
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ class ClipSpec:
         group: more that must not be torn apart by a split, such as a performer or the recording a clip was cut from.
         start, end: seconds of the files to use; all of them by default.
         audio_start, audio_end: the same for `audio`, where its part is another one.
+        error: why a row of a source is no clip; it keeps its place, so that it is counted and named.
     """
 
     clip_id: str
@@ -57,6 +68,7 @@ class ClipSpec:
     end: float | None = None
     audio_start: float | None = None
     audio_end: float | None = None
+    error: str | None = None
 
     def __post_init__(self) -> None:
         if self.video is None and self.audio is None:
@@ -92,6 +104,44 @@ def clip_of_file(path: str | os.PathLike[str], clip_id: str | None = None) -> Cl
     if Path(path).suffix.lower() in SOUND_SUFFIXES:
         return ClipSpec(clip_id, clip_id, audio=os.fspath(path))
     return ClipSpec(clip_id, clip_id, video=os.fspath(path))
+
+
+def unusable(where: str, reason: str) -> ClipSpec:
+    """What stands in the place of a row that is no clip.
+
+    >>> unusable("list.csv, line 7", "names no file").error
+    'list.csv, line 7: names no file'
+    """
+    return ClipSpec(where, where, video=where, error=f"{where}: {reason:.1000}")
+
+
+def clip_or_fault(where: str, make: Callable[..., Made], *arguments: Any) -> Made | ClipSpec:
+    """What `make` makes of a row's values; an [`unusable`] clip where they cannot be used."""
+    try:
+        return make(*arguments)
+    except (ValueError, TypeError, ArithmeticError, RecursionError, OSError) as error:
+        return unusable(where, str(error))
+
+
+def named_apart(clips: Iterable[ClipSpec]) -> Iterator[ClipSpec]:
+    """The same clips; one that is called as an earlier one cannot be used."""
+    seen = set[str]()
+    for clip in clips:
+        twice = clip.clip_id in seen and clip.error is None
+        seen.add(clip.clip_id)
+        yield unusable(clip.path, f"another clip is called {clip.clip_id!r}; give each a clip_id") if twice else clip
+
+
+def fault(clip: ClipSpec) -> str | None:
+    """Why a clip cannot be a row of a shard, whatever its files hold; None where it can."""
+    if clip.error is not None:
+        return clip.error
+    texts = (clip.clip_id, clip.track_id, clip.path, name_of(clip.sound[0]), clip.split or "", *clip.labels)
+    if wrong := [text for text in texts if readable(text) != text]:
+        return f"{clip.path}: {wrong[0]!r:.80} is no text in UTF-8; rename it"
+    if clip.fold is not None and abs(clip.fold) > LARGEST_FOLD:
+        return f"{clip.path}: fold = {clip.fold!r:.40} is larger than {LARGEST_FOLD}; number the folds from 1 on"
+    return None
 
 
 def name_of(media: Media) -> str:

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from huggingface_hub import DatasetCard, DatasetCardData
 
-TEMPLATE = Path(__file__).with_suffix(".md")
+CARD_TEMPLATE = Path(__file__).with_suffix(".md")
 SHARDS = "part-*.parquet"
-COLUMNS = ["track_id", "labels", "split", "duration", "num_segments", "frame_shape", "frame_codec", "error"]
+CARD_COLUMNS = ["track_id", "labels", "split", "duration", "num_segments", "frame_shape", "frame_codec", "error"]
 SIZES = {1_000: "n<1K", 10_000: "1K<n<10K", 100_000: "10K<n<100K", 1_000_000: "100K<n<1M"}
 
 
@@ -35,7 +35,7 @@ def dataset_card(folder: str | Path, *, name: str | None = None, license: str | 
     shards = sorted(folder.glob(SHARDS))
     if not shards:
         raise ValueError(f"{folder} holds no {SHARDS}: make them with `cmmixer prepare`")
-    rows = pa.concat_tables(pq.read_table(shard, columns=COLUMNS) for shard in shards).to_pylist()
+    rows = pa.concat_tables(pq.read_table(shard, columns=CARD_COLUMNS) for shard in shards).to_pylist()
     usable = [row for row in rows if row["error"] is None]
     splits = Counter(row["split"] for row in usable if row["split"])
     labels = {label for row in usable for label in row["labels"] or ()}
@@ -48,7 +48,7 @@ def dataset_card(folder: str | Path, *, name: str | None = None, license: str | 
     )
     return DatasetCard.from_template(
         data,
-        template_path=str(TEMPLATE),
+        template_path=str(CARD_TEMPLATE),
         name=name or folder.resolve().name,
         usable=f"{len(usable):,}",
         left_out=len(rows) - len(usable),

@@ -13,12 +13,12 @@ from ..settings import PrepareSettings
 from .batches import SourceError
 from .clips import ClipSpec
 from .prepared_clips import shard_path
-from .recipes import AnyClip, Recipe, Row, prepare_clip
+from .recipes import AnyClip, Recipe, ShardRow, prepare_clip
 from .selection import assign_splits, deduplicate
-from .shards import ERRORS, Job, Prepared, make_rows, write_shard
+from .shards import ERROR_TABLE, Job, Prepared, decode_rows, write_shard
 from .sources.folders import clips_of_files, find_media
-from .sources.source import Source, read_source
-from .sources.streams import Clips, ClipStream
+from .sources.source import ClipSource, read_source
+from .sources.streams import ClipSpecs, SourceStream
 from .survey import leaks, survey
 
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
@@ -28,7 +28,7 @@ CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it tak
 
 
 def prepare(
-    clips: Iterable[AnyClip] | ClipStream,
+    clips: Iterable[AnyClip] | SourceStream,
     output: str | Path,
     recipe: Recipe | Sampling,
     *,
@@ -57,7 +57,7 @@ def prepare(
     job.claim(restart=restart)
     total, done = job.clips_to_do(), job.clips_to_do(done=True) or 0
     with tqdm(total=total, initial=done, desc="preparing", unit="clip", disable=not progress) as bar:
-        rows = make_rows(job.tasks(), recipe, num_workers=num_workers)
+        rows = decode_rows(job.tasks(), recipe, num_workers=num_workers)
         for number, first in rows:
             others = (row for _, row in islice(rows, recipe.clips_per_shard - 1))
             write_shard(shard_path(job.folder, number), _counted(chain([first], others), bar))
@@ -104,12 +104,12 @@ def shard_of(text: str) -> tuple[int, int]:
     return number, jobs
 
 
-def find_clips(settings: PrepareSettings) -> Source:
+def find_clips(settings: PrepareSettings) -> ClipSource:
     """The clips of a source, without those that occur twice and with splits, as far as the settings say so."""
     source = read_source(settings.source, settings.format, media=settings.media)
     if not settings.deduplicate and settings.splits is None:
         return source
-    if isinstance(source.clips, ClipStream):
+    if isinstance(source.clips, SourceStream):
         raise SourceError(f"{source.clips.source} is a stream: --deduplicate and --splits need all its clips at once")
     clips, notes = list(source.clips), list(source.notes)
     if settings.deduplicate:
@@ -121,7 +121,7 @@ def find_clips(settings: PrepareSettings) -> Source:
 
 
 def split_clips(clips: list[ClipSpec], shares: str, seed: int = 0) -> list[ClipSpec]:
-    """Clips with splits such as "train=0.8,test=0.2", by track and group. Raises SourceError."""
+    """ClipSpecs with splits such as "train=0.8,test=0.2", by track and group. Raises SourceError."""
     if any(clip.split is not None for clip in clips):
         raise SourceError("the source has splits of its own: leave --splits out")
     ties = [[f"track {clip.track_id}", *([f"group {clip.group}"] if clip.group else [])] for clip in clips]
@@ -133,12 +133,12 @@ def split_clips(clips: list[ClipSpec], shares: str, seed: int = 0) -> list[ClipS
     return [replace(clip, split=name) for clip, name in zip(clips, names, strict=True)]
 
 
-def show_source(source: Source, settings: PrepareSettings, num_workers: int = 0) -> None:
+def show_source(source: ClipSource, settings: PrepareSettings, num_workers: int = 0) -> None:
     """Print what was found. A stream is looked through only in a dry run, as that fetches all of it."""
     print(f"{settings.source}: {source.format}")
-    if settings.dry_run or (not settings.skip_survey and not isinstance(source.clips, ClipStream)):
+    if settings.dry_run or (not settings.skip_survey and not isinstance(source.clips, SourceStream)):
         print(survey(source.clips, num_workers=num_workers))
-    elif not isinstance(source.clips, ClipStream):
+    elif not isinstance(source.clips, SourceStream):
         print("\n".join([f"{len(source.clips)} clips", *leaks(source.clips)]))
     print("\n".join(source.notes), end="\n" if source.notes else "")
 
@@ -148,7 +148,7 @@ def show_prepared(prepared: Prepared) -> None:
     for _, error in prepared.errors[:ERRORS_SHOWN]:
         print(f"left out: {error}")
     if len(prepared.errors) > ERRORS_SHOWN:
-        print(f"left out: {len(prepared.errors) - ERRORS_SHOWN} more, all listed in {prepared.folder / ERRORS}")
+        print(f"left out: {len(prepared.errors) - ERRORS_SHOWN} more, all listed in {prepared.folder / ERROR_TABLE}")
     size = sum(path.stat().st_size for path in prepared.folder.glob("part-*.parquet"))
     each = f"{size / max(1, prepared.num_clips) / 1e6:.2f} MB each"
     print(f"{prepared.num_clips} clips in {prepared.folder}, {each}, {len(prepared.errors)} left out")
@@ -156,25 +156,25 @@ def show_prepared(prepared: Prepared) -> None:
         print(f"{prepared.missing_shards} shards are still missing: the other jobs write them")
 
 
-def _listed(clips: Iterable[AnyClip] | ClipStream) -> Clips:
+def _listed(clips: Iterable[AnyClip] | SourceStream) -> ClipSpecs:
     """Files become clips; clips stay as they are."""
-    if isinstance(clips, ClipStream):
+    if isinstance(clips, SourceStream):
         return clips
     given = list(clips)
     named = iter(clips_of_files([clip for clip in given if not isinstance(clip, ClipSpec)]))
     return [clip if isinstance(clip, ClipSpec) else next(named) for clip in given]
 
 
-def _num_workers(settings: PrepareSettings, clips: Clips) -> int:
+def _num_workers(settings: PrepareSettings, clips: ClipSpecs) -> int:
     if settings.num_workers is not None:
         return settings.num_workers
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(clips, ClipStream):
+    if isinstance(clips, SourceStream):
         return cores
     return 0 if len(clips) < 2 * CLIPS_WORTH_A_PROCESS else min(cores, len(clips) // CLIPS_WORTH_A_PROCESS)
 
 
-def _counted(rows: Iterable[Row], bar: tqdm) -> Iterator[Row]:
+def _counted(rows: Iterable[ShardRow], bar: tqdm) -> Iterator[ShardRow]:
     for row in rows:
         yield row
         bar.update()

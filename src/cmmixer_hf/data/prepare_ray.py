@@ -18,8 +18,8 @@ from .clips import ClipSpec
 from .preparation import find_clips, recipe_of, show_prepared, show_source
 from .prepared_clips import shard_path
 from .recipes import Recipe
-from .shards import Job, Prepared, make_rows, write_shard
-from .sources.streams import ClipStream
+from .shards import Job, Prepared, decode_rows, write_shard
+from .sources.streams import SourceStream
 
 
 def prepare_on_ray(clips: Sequence[ClipSpec], output: str | Path, recipe: Recipe) -> Prepared:
@@ -51,7 +51,7 @@ def prepare_on_ray(clips: Sequence[ClipSpec], output: str | Path, recipe: Recipe
 def prepare_source_on_ray(settings: RayPrepareSettings) -> None:
     """`cmmixer prepare-ray`."""
     recipe, source = recipe_of(settings), find_clips(settings)
-    if isinstance(source.clips, ClipStream) or settings.shard != "0/1":
+    if isinstance(source.clips, SourceStream) or settings.shard != "0/1":
         raise SourceError("Ray deals out the shards of a source that can be listed: no stream, and no --shard")
     show_source(source, settings)
     if settings.dry_run:
@@ -68,6 +68,6 @@ def prepare_source_on_ray(settings: RayPrepareSettings) -> None:
 def _fill(shard: dict[str, Any], folder: Path, recipe: Recipe) -> dict[str, Any]:
     """A task: write one shard, its clips read in a process of their own, as a crash would make Ray try for ever."""
     tasks = [(shard["number"], clip) for clip in pickle.loads(shard["clips"])]
-    rows = make_rows(tasks, recipe, num_workers=1)
+    rows = decode_rows(tasks, recipe, num_workers=1)
     write_shard(shard_path(folder, shard["number"]), (row for _, row in rows))
     return {"number": shard["number"], "clips": len(tasks)}

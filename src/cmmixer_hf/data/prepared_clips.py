@@ -174,7 +174,7 @@ class _Shards:
         return np.array([row for row, error in enumerate(errors) if error is None], np.int64)
 
 
-SCHEMA = pa.schema(
+SHARD_SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
         ("path", pa.string()),

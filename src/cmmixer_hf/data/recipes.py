@@ -11,18 +11,19 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..files import readable
 from ..media.jpeg import BEST_QUALITY, WORST_QUALITY, encode_pictures
 from ..media.reading import Clip, MediaError, Sampling, read_clip
 from ..media.sound import Waves
 from ..media.writing import Frames
-from .clips import ClipSpec, Section, clip_of_file, local_file, name_of
-from .prepared_clips import SCHEMA
+from .clips import LARGEST_FOLD, ClipSpec, Section, clip_of_file, fault, local_file, name_of
+from .prepared_clips import SHARD_SCHEMA
 
 # Peak of a window under this (−80 dB) is silence: nothing to learn from, and never a match for a picture.
 SILENCE_PEAK = 1e-4
 
 AnyClip = ClipSpec | str | os.PathLike[str]
-Row = dict[str, Any]
+ShardRow = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,12 @@ class Recipe:
         return {name: value for name, value in asdict(self).items() if name not in {"on_error", "seconds_per_clip"}}
 
 
-def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> Row:
-    """One row of a shard (`data.SCHEMA`). Never raises for a bad file: its row carries the `error`."""
+def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> ShardRow:
+    """One row of a shard (`data.SHARD_SCHEMA`). Never raises for a bad file or row: it carries the `error`."""
     clip = clip if isinstance(clip, ClipSpec) else clip_of_file(clip)
     recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
+    if (reason := fault(clip)) is not None:
+        return error_row(clip, reason)
     try:
         frames, waveforms, duration = _read(clip, recipe)
     except MediaError as error:
@@ -79,17 +82,22 @@ def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> Row:
     return row
 
 
-def error_row(clip: ClipSpec, error: str) -> Row:
+def error_row(clip: ClipSpec, error: str) -> ShardRow:
     """The row of a clip that cannot be used."""
-    return _known(clip) | {"error": error}
+    known = _known(clip)
+    fold = None if clip.fold is None or abs(clip.fold) > LARGEST_FOLD else clip.fold
+    texts = {name: readable(value) for name, value in known.items() if isinstance(value, str)}
+    return (
+        known | texts | {"labels": [readable(label) for label in clip.labels], "fold": fold, "error": readable(error)}
+    )
 
 
-def _known(clip: ClipSpec) -> Row:
+def _known(clip: ClipSpec) -> ShardRow:
     """All columns, filled with what is known before decoding."""
     separate = name_of(clip.sound[0]) if clip.sound[0] != clip.picture[0] else None
     known = {"path": clip.path, "audio_path": separate, "audio_start": clip.sound[1], "labels": list(clip.labels)}
     same = {name: getattr(clip, name) for name in ("clip_id", "track_id", "split", "fold", "start")}
-    return dict.fromkeys(SCHEMA.names) | same | known
+    return dict.fromkeys(SHARD_SCHEMA.names) | same | known
 
 
 def _read(clip: ClipSpec, recipe: Recipe) -> tuple[Frames | None, Waves | None, float]:

@@ -78,6 +78,8 @@ def deduplicate(
     left_out = []
     for clip in clips:
         files = (contents.get(str(clip.video)), contents.get(str(clip.audio)))
+        if clip.error is not None:
+            files = (clip.clip_id, clip.error)
         first = kept.setdefault((*files, clip.start, clip.end, clip.audio_start, clip.audio_end), clip)
         if first is not clip:
             left_out.append((clip, first))

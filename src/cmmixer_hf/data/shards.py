@@ -4,7 +4,6 @@ Shard i holds clips i·n to (i+1)·n − 1 of the source, whoever writes it, and
 folder is prepared from is written down before its first shard. So there is no state to keep: what is there is done.
 """
 
-import csv
 import hashlib
 import json
 import math
@@ -18,17 +17,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..files import atomic_file
+from ..files import atomic_file, write_csv
 from .batches import SourceError
 from .clips import ClipSpec
-from .prepared_clips import SCHEMA, shard_path
-from .recipes import Recipe, Row, error_row, prepare_clip
-from .sources.streams import Clips, ClipStream
+from .prepared_clips import SHARD_SCHEMA, shard_path
+from .recipes import Recipe, ShardRow, error_row, prepare_clip
+from .sources.streams import ClipSpecs, SourceStream
 from .workers import map_in_processes
 
 CLAIM = "prepared.json"  # what loading looks for
 EARLY_CLAIM = "preparing.json"  # the same until the end of a stream tells how many shards there are
-ERRORS = "errors.csv"
+ERROR_TABLE = "errors.csv"
 LISTED = ["clip_id", "path", "error"]  # columns
 
 Task = tuple[int, ClipSpec]  # a clip, and the number of its shard
@@ -47,19 +46,19 @@ class Prepared:
     missing_shards: int = 0
 
 
-def write_shard(path: Path, rows: Iterable[Row]) -> None:
+def write_shard(path: Path, rows: Iterable[ShardRow]) -> None:
     """Write rows as a Parquet file from which each can be read alone; it appears under its name only when complete."""
     with (
         atomic_file(path) as partial_path,
         pq.ParquetWriter(
-            partial_path, SCHEMA, compression="none", use_dictionary=False, write_statistics=False
+            partial_path, SHARD_SCHEMA, compression="none", use_dictionary=False, write_statistics=False
         ) as file,
     ):
         for row in rows:  # a row group each
-            file.write_table(pa.Table.from_pylist([row], schema=SCHEMA))
+            file.write_table(pa.Table.from_pylist([row], schema=SHARD_SCHEMA))
 
 
-def make_rows(tasks: Iterable[Task], recipe: Recipe, *, num_workers: int = 0) -> Iterator[tuple[int, Row]]:
+def decode_rows(tasks: Iterable[Task], recipe: Recipe, *, num_workers: int = 0) -> Iterator[tuple[int, ShardRow]]:
     """A row for every task, in order, in as many processes; a crash of one is an error of its clip.
 
     Raises:
@@ -81,11 +80,13 @@ class Job:
         SourceError: there is no such job.
     """
 
-    def __init__(self, clips: Clips, folder: Path, recipe: Recipe, number: int = 0, jobs: int = 1) -> None:
+    def __init__(self, clips: ClipSpecs, folder: Path, recipe: Recipe, number: int = 0, jobs: int = 1) -> None:
         if not 0 <= number < jobs:
             raise SourceError(f"there is no job {number} of {jobs}: they count from 0 to {jobs - 1}")
         self.clips, self.folder, self.recipe, self.number, self.jobs = clips, folder, recipe, number, jobs
-        self.num_clips = None if isinstance(clips, ClipStream) else len(clips)  # of all jobs; None until a stream ends
+        self.num_clips = (
+            None if isinstance(clips, SourceStream) else len(clips)
+        )  # of all jobs; None until a stream ends
         self.digest = _digest(clips, recipe)
 
     def claim(self, *, restart: bool = False) -> None:
@@ -97,14 +98,14 @@ class Job:
             if not restart:
                 what = "from other files or settings" if claims else f"without a {CLAIM}"
                 raise SourceError(f"{self.folder} was prepared {what}: choose another folder or delete it")
-            _remove(*claims, *self.folder.glob("part-*.parquet"), self.folder / ERRORS)
+            _remove(*claims, *self.folder.glob("part-*.parquet"), self.folder / ERROR_TABLE)
         stale = self.folder.glob(".part-*.partial-*")  # what a killed run left; another job's is being written
         _remove(*(path for path in stale if self._is_mine(int(path.name.split(".")[1].removeprefix("part-")))))
         if theirs != self.digest:
             self._write_claim()
 
     def clips_to_do(self, *, done: bool = False) -> int | None:
-        """Clips of this job, or those that are in shards already; None before the end of a stream."""
+        """ClipSpecs of this job, or those that are in shards already; None before the end of a stream."""
         if self.num_clips is None:
             return None
         size = self.recipe.clips_per_shard
@@ -113,7 +114,7 @@ class Job:
         return sum(min(size, self.num_clips - number * size) for number in counted)
 
     def tasks(self) -> Iterator[Task]:
-        """Clips of the shards that are missing, each with its shard's number."""
+        """ClipSpecs of the shards that are missing, each with its shard's number."""
         place, missing = -1, False
         for place, clip in enumerate(self.clips):
             number, row = divmod(place, self.recipe.clips_per_shard)
@@ -134,7 +135,7 @@ class Job:
         paths = [shard_path(self.folder, number) for number in range(self.num_shards)]
         there = [path for path in paths if path.exists()]
         tables = [pq.read_table(path, columns=LISTED) for path in there]
-        rows = pa.concat_tables([SCHEMA.empty_table().select(LISTED), *tables]).to_pylist()
+        rows = pa.concat_tables([SHARD_SCHEMA.empty_table().select(LISTED), *tables]).to_pylist()
         bad = [row for row in rows if row["error"]]
         missing = len(paths) - len(there)
         if not missing:
@@ -163,27 +164,23 @@ class Job:
         with atomic_file(self.folder / (EARLY_CLAIM if self.num_clips is None else CLAIM)) as path:
             path.write_text(json.dumps(claim, indent=2))
 
-    def _write_errors(self, rows: list[Row]) -> None:
-        with atomic_file(self.folder / ERRORS) as path, path.open("w", newline="", encoding="utf-8") as file:
-            table = csv.writer(file)
-            table.writerow(["clip_id", "path", "reason"])
-            table.writerows(
-                (row["clip_id"], row["path"], row["error"].removeprefix(f"{row['path']}: ")) for row in rows
-            )
+    def _write_errors(self, rows: list[ShardRow]) -> None:
+        reasons = ((row["clip_id"], row["path"], row["error"].removeprefix(f"{row['path']}: ")) for row in rows)
+        write_csv(self.folder / ERROR_TABLE, [("clip_id", "path", "reason"), *reasons])
 
 
-def _numbered_row(task: Task, recipe: Recipe) -> tuple[int, Row]:
+def _numbered_row(task: Task, recipe: Recipe) -> tuple[int, ShardRow]:
     return task[0], prepare_clip(task[1], recipe)
 
 
-def _numbered_death(task: Task, reason: str) -> tuple[int, Row]:
+def _numbered_death(task: Task, reason: str) -> tuple[int, ShardRow]:
     return task[0], error_row(task[1], f"{task[1].path}: {reason}; convert the file again or leave it out")
 
 
-def _digest(clips: Clips, recipe: Recipe) -> str:
+def _digest(clips: ClipSpecs, recipe: Recipe) -> str:
     """Changes with every clip, every file's size and time, and everything of a recipe that shards depend on."""
     digest = hashlib.sha256(json.dumps(recipe.content()).encode())
-    if isinstance(clips, ClipStream):
+    if isinstance(clips, SourceStream):
         digest.update(clips.fingerprint.encode())
         return digest.hexdigest()
     for clip in clips:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from tqdm.auto import tqdm
 
-from ..files import aligned
+from ..files import aligned, readable
 from ..media.reading import MediaError, MediaInfo, probe
-from .clips import ClipSpec, Media, local_file
+from .clips import ClipSpec, Media, fault, local_file
 from .workers import map_in_processes
 
-HEADINGS = ("split", "clips", "tracks", "hours", "picture", "sound", "no picture", "no sound", "unreadable")
+SURVEY_COLUMNS = ("split", "clips", "tracks", "hours", "picture", "sound", "no picture", "no sound", "unreadable")
 TOTAL = "all"
 
 
@@ -29,6 +29,8 @@ class ClipHeaders:
 
 def look(clip: ClipSpec) -> ClipHeaders:
     """Read the headers of a clip's files. Never raises for a bad file."""
+    if (reason := fault(clip)) is not None:
+        return ClipHeaders(None, readable(clip.track_id), error=reason)
     try:
         first = _probe(clip.picture[0])
         sound = _probe(clip.sound[0]) if clip.sound[0] != clip.picture[0] else first
@@ -48,7 +50,9 @@ def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = 
     for finding in findings:
         by_split[finding.split or "none"].append(finding)
     lines = [_line(split, by_split[split]) for split in sorted(by_split)] if set(by_split) != {"none"} else []
-    return "\n".join([aligned([HEADINGS, *lines, _line(TOTAL, findings)], "<" * len(HEADINGS)), *leaks(findings)])
+    return "\n".join(
+        [aligned([SURVEY_COLUMNS, *lines, _line(TOTAL, findings)], "<" * len(SURVEY_COLUMNS)), *leaks(findings)]
+    )
 
 
 def leaks(clips: Iterable[ClipSpec | ClipHeaders]) -> list[str]:

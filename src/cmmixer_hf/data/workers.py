@@ -14,21 +14,21 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Generic, TypeVar
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 LOOKAHEAD = 4  # items a process that may lie finished until those before them are
 PYTHON_ERROR = 1  # exit code of a process that an exception ended
 
 
 def map_in_processes(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
     *,
     num_workers: int,
-    died: Callable[[Item, str], Result],
+    died: Callable[[_Item, str], _Result],
     seconds_per_item: float = math.inf,
-) -> Iterator[Result]:
+) -> Iterator[_Result]:
     """`function` of every item, in order.
 
     Args:
@@ -52,9 +52,9 @@ def map_in_processes(
             worker.stop()
 
 
-def _in_order(workers: list[_Worker[Item, Result]], numbered: Iterator[tuple[int, Item]]) -> Iterator[Result]:
-    idle, busy = list(workers), dict[Any, _Worker[Item, Result]]()
-    done: dict[int, Result] = {}
+def _in_order(workers: list[_Worker[_Item, _Result]], numbered: Iterator[tuple[int, _Item]]) -> Iterator[_Result]:
+    idle, busy = list(workers), dict[Any, _Worker[_Item, _Result]]()
+    done: dict[int, _Result] = {}
     given = returned = 0
     while True:
         while idle and given - returned < LOOKAHEAD * len(workers) and (task := next(numbered, None)):
@@ -72,26 +72,26 @@ def _in_order(workers: list[_Worker[Item, Result]], numbered: Iterator[tuple[int
             returned += 1
 
 
-def _ready(busy: dict[Any, _Worker[Item, Result]]) -> list[Any]:
+def _ready(busy: dict[Any, _Worker[_Item, _Result]]) -> list[Any]:
     """Connections of the workers that answered, died or took too long."""
     deadline = min(worker.deadline for worker in busy.values())
     ready = wait(list(busy), None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
     return ready or [connection for connection, worker in busy.items() if worker.deadline <= time.monotonic()]
 
 
-class _Worker(Generic[Item, Result]):
+class _Worker(Generic[_Item, _Result]):
     """A process that computes one item at a time, and another one in its place once it has died."""
 
-    item: Item
+    item: _Item
     number: int
 
-    def __init__(self, function: Callable[[Item], Result], died: Callable[[Item, str], Result], seconds: float):
+    def __init__(self, function: Callable[[_Item], _Result], died: Callable[[_Item, str], _Result], seconds: float):
         self.function, self.died, self.seconds = function, died, seconds
         self.deadline = math.inf
         self.process: Any = None
         self.connection: Any = None
 
-    def give(self, number: int, item: Item) -> Connection:
+    def give(self, number: int, item: _Item) -> Connection:
         """Start on an item; the connection is where the answer will arrive."""
         if self.process is None or not self.process.is_alive():
             self._start()
@@ -106,7 +106,7 @@ class _Worker(Generic[Item, Result]):
         self.process.start()
         theirs.close()  # the process holds the only other end, so that its death is noticed
 
-    def take(self) -> Result:
+    def take(self) -> _Result:
         """The result of the item."""
         late = self.deadline <= time.monotonic() and not self.connection.poll()
         if late:
@@ -133,7 +133,7 @@ class _Worker(Generic[Item, Result]):
         return f"ended the process that read it ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
-def _serve(connection: Connection, function: Callable[[Item], Result]) -> None:
+def _serve(connection: Connection, function: Callable[[_Item], _Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     while True:
         try:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..data.prepared_clips import SCHEMA
+from ..data.prepared_clips import SHARD_SCHEMA
 from ..media.reading import Sampling, segment_midpoints, write_clip
 from .rendering import render_frames, render_sound
 from .scenes import Floats, Scene, floats, make_scene
@@ -119,7 +119,7 @@ def make_row(world: World, index: int) -> dict[str, Any]:
 
 def clip_row(world: World, index: int, frames: np.ndarray) -> dict[str, Any]:
     """A row as prepared shards have them, with these frames (K, h, w, 3) uint8 and the clip's own sound."""
-    return dict.fromkeys(SCHEMA.names) | {
+    return dict.fromkeys(SHARD_SCHEMA.names) | {
         "clip_id": f"{world.seed}-{index:05d}",
         "path": f"yardstick://{world.seed}/{index}",
         "track_id": f"{world.seed}-{index // world.videos_per_track:05d}",

@@ -71,8 +71,8 @@ def test_audiosets_labels_have_names_and_its_files_may_be_cut(tmp_path):
 @pytest.mark.parametrize("row", ["--PJHxphWEs, 30.000, 40.000", "--PJHxphWEs, x, 40.000, a", "--PJHxphWEs, 5, 4, a"])
 def test_audiosets_bad_rows_are_named(tmp_path, row):
     table = lay_out(tmp_path, "eval.csv", f"{AUDIOSET}{row}\n", "--PJHxphWEs.wav")
-    with pytest.raises(SourceError, match=r"eval\.csv, line 7"):
-        read_source(table)
+    (bad,) = [clip.error for clip in read_source(table, "audioset").clips if clip.error]
+    assert "eval.csv, line 7: " in bad
 
 
 @pytest.mark.parametrize("by", ["folder", "table"])
@@ -102,7 +102,10 @@ def test_youtube8m_is_ids_over_downloads(tmp_path):
     ]
     assert source.notes[0].startswith("1 of the 3 clips")
     (tmp_path / "ids.csv").write_text("dQw4w9WgXcQ\nnot an id\n")
-    with pytest.raises(SourceError, match="line 2: 'not an id' is no YouTube id"):
+    good, bad = read_source(table, "youtube8m").clips
+    assert good.error is None
+    assert "line 2: 'not an id' is no YouTube id" in bad.error
+    with pytest.raises(SourceError, match=r"begins with 'dQw4w9WgXcQ not an id'.*Known are"):
         read_source(table)
 
 
@@ -122,3 +125,34 @@ def test_a_list_without_any_file_says_where_to_look(tmp_path):
     table = lay_out(tmp_path, "eval.csv", AUDIOSET, "other.mp4")
     with pytest.raises(SourceError, match=r"3 of the 3 clips .* have no file in .*--media"):
         read_source(table)
+
+
+VGGSOUND = """---g-f_I2yQ,1,people marching,test
+0FKoXoaWFLY,30,ice cream truck, ice cream van,train
+--PJHxphWEs,10,"airplane, flyby",train
+--ZhevVpy1s,200,dog barking
+"""
+
+
+def test_vggsound_has_ten_seconds_a_class_and_a_split(tmp_path):
+    files = ["---g-f_I2yQ_000001.mp4", "0FKoXoaWFLY.mp4", "--PJHxphWEs_10_20.mp4"]
+    source = read_source(lay_out(tmp_path, "vggsound.csv", "\n".join(VGGSOUND.splitlines()[:3]), *files))
+    assert source.format == "vggsound"
+    assert [clip.labels for clip in source.clips] == [
+        ("people marching",),
+        ("ice cream truck, ice cream van",),
+        ("airplane, flyby",),
+    ]
+    assert [clip.split for clip in source.clips] == ["test", "train", "train"]
+    assert [(clip.start, clip.end) for clip in source.clips] == [(None, None), (30.0, 40.0), (None, None)]
+    *_, bad = read_source(lay_out(tmp_path, "vggsound.csv", VGGSOUND, *files), "vggsound").clips
+    assert "line 4: it has 3 cells" in bad.error
+
+
+def test_kinetics_has_sections_a_class_and_a_split(tmp_path):
+    text = "label,youtube_id,time_start,time_end,split\nzumba,0FKoXoaWFLY,3,13,train\nzumba,--PJHxphWEs,x,13,val\n"
+    source = read_source(lay_out(tmp_path, "k400.csv", text, "0FKoXoaWFLY_000003_000013.mp4", "--PJHxphWEs.mp4"))
+    assert source.format == "kinetics"
+    good, bad = source.clips
+    assert (good.labels, good.split, good.start) == (("zumba",), "train", None)
+    assert "line 3: start = 'x' is not a number" in bad.error

@@ -43,6 +43,10 @@ def test_folders_are_recognised(tmp_path, files, format):
         ("a.csv", "video_id,music_id,video_start,video_end,music_start,music_end", "mgsv"),
         ("ids.txt", "dQw4w9WgXcQ", "youtube8m"),
         ("ids.csv", "youtube_id", "youtube8m"),
+        ("a.csv", "---g-f_I2yQ,1,people marching,test", "vggsound"),
+        ("a.csv", '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"', "audioset"),
+        ("a.csv", "label,youtube_id,time_start,time_end,split", "kinetics"),
+        ("a.csv", "Video;Label", "manifest"),
         ("a.mp4", "", "folder"),
         ("a.tar", "", "webdataset"),
         ("a.parquet", "", "parquet"),
@@ -67,10 +71,11 @@ def test_what_is_no_source_says_what_to_do(tmp_path):
         read_source(str(tmp_path), "zip")
 
 
-def test_names_that_occur_twice_are_refused(clip_files, tmp_path):
+def test_the_second_clip_of_a_name_cannot_be_used(clip_files, tmp_path):
     (tmp_path / "m.csv").write_text(f"video,clip_id\n{clip_files[0]},one\n{clip_files[1]},one\n")
-    with pytest.raises(SourceError, match="2 clips called 'one'"):
-        read_source(str(tmp_path / "m.csv"))
+    first, second = read_source(str(tmp_path / "m.csv")).clips
+    assert (first.error, second.clip_id) == (None, str(clip_files[1]))
+    assert "another clip is called 'one'" in second.error
 
 
 def test_one_file_is_a_source_too(clip_files):
@@ -92,3 +97,23 @@ def test_parquet_and_tars_are_streams(clip_files, tmp_path):
         tar.addfile(entry, io.BytesIO(content))
     for name in ("a.parquet", "a.tar"):
         assert len(list(read_source(str(tmp_path / name)).clips)) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["a,b,c\n1,2,3\n", "dQw4w9WgXcQ,Game,Dance,Other,More\n", "\xff\xfe\x00", "name,label\nx,y\n"]
+)
+def test_a_table_that_no_reader_fits_is_refused_with_what_was_seen(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(
+        SourceError, match=r"begins with .*which no reader knows for sure.*`video,audio,track_id`.*vggsound"
+    ):
+        read_source(str(tmp_path / "a.csv"))
+
+
+def test_rows_that_cannot_be_used_are_counted_and_a_source_of_nothing_else_is_refused(clip_files, tmp_path):
+    (tmp_path / "m.csv").write_text(f"video\n{clip_files[0]}\ngone.mp4\n")
+    (note,) = read_source(str(tmp_path / "m.csv")).notes
+    assert note.startswith("1 of the 2 rows cannot be used, the first: ")
+    (tmp_path / "m.csv").write_text("video\ngone.mp4\n")
+    with pytest.raises(SourceError, match=r"none of the 1 rows .*m\.csv, line 2: video = 'gone\.mp4' is no file"):
+        read_source(str(tmp_path / "m.csv"))

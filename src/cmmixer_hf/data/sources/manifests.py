@@ -1,6 +1,7 @@
 """Tables that name clips → clips: one's own CSV or JSONL, and the published lists of public data sets.
 
-The columns that [`read_manifest`] knows, by any of these names, each optional as long as a row names a file:
+The columns that [`read_manifest`] knows, by any of these names and in any case, each optional as long as a row
+names a file:
 
 | column | what it is |
 |---|---|
@@ -16,14 +17,13 @@ The columns that [`read_manifest`] knows, by any of these names, each optional a
 | audio_start, audio_end | seconds of the sound, where they are others |
 """
 
-import csv
-import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..batches import SourceError
-from ..clips import SOUND_SUFFIXES, ClipSpec
+from ..clips import SOUND_SUFFIXES, ClipSpec, clip_or_fault, unusable
+from ..prepared_clips import SourceError
+from .tables import column_names, read_rows
 
 ALIASES = {
     "video_path": "video",
@@ -39,67 +39,76 @@ ALIASES = {
     "src_file": "group",  # ESC-50: the recording that a clip was cut from
 }
 FILES = ("video", "audio", "file")
-TEXTS = ("clip_id", "track_id", "label", "labels", "split", "group")
+TEXT_COLUMNS = ("clip_id", "track_id", "label", "labels", "split", "group")
+
+
+def _whole(value: Any) -> int:
+    number = float(value)  # pandas writes 1.0 in a column where a value is missing
+    if number != int(number):
+        raise ValueError
+    return int(number)
+
+
 NUMBERS: dict[str, Callable[[Any], float]] = {
     **dict.fromkeys(("start", "end", "audio_start", "audio_end"), float),
-    "fold": lambda value: int(str(value)),
+    "fold": _whole,
 }
-KNOWN = {*FILES, *TEXTS, *NUMBERS}
+KNOWN = {*FILES, *TEXT_COLUMNS, *NUMBERS}
+NAMES = KNOWN | ALIASES.keys()
 
 
 def read_manifest(manifest: Path, media: Path | None = None) -> list[ClipSpec]:
     """The clips that a CSV, TSV or JSONL file lists; relative paths start at `media`, else where the manifest lies.
 
+    A row that cannot be used is a clip with an `error`, such as that its file is not there.
+
     Raises:
-        SourceError: a row names a file that is not there, or holds a value that cannot be; it names line and value.
+        SourceError: no column names files, or there are no rows.
     """
     folder = media or manifest.parent
-    clips, faults = [], []
-    for where, row in read_rows(manifest):
-        try:
-            clips.append(_clip(row, folder, where))
-        except SourceError as fault:
-            faults.append(fault)
-    if faults:
-        raise SourceError(f"{faults[0]}" + (f" ({len(faults) - 1} more such rows)" if len(faults) > 1 else ""))
-    return clips
+    if not names_files(columns := column_names(manifest, NAMES)):
+        raise SourceError(f"{manifest} has no column {', '.join(FILES)}, but {', '.join(columns)[:200]}: rename one")
+    return [
+        unusable(row.where, row.error)
+        if row.error
+        else clip_or_fault(
+            row.where, _clip, {ALIASES.get(name, name): value for name, value in row.values.items()}, folder
+        )
+        for row in read_rows(manifest, NAMES)
+    ]
+
+
+def names_files(columns: Iterable[str]) -> bool:
+    """Whether one of the columns of a table holds names of files; a table without columns is left to its reader."""
+    columns = list(columns)
+    return not columns or any(ALIASES.get(name, name) in FILES for name in columns)
 
 
 def unused_columns(manifest: Path) -> list[str]:
     """Columns of a manifest's first row that mean nothing here; a misspelt one is among them."""
-    _, row = next(read_rows(manifest))
-    return [name for name in row if name not in KNOWN]
+    return [name for name in column_names(manifest, NAMES) if name not in NAMES]
 
 
-def read_rows(table: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Rows of a CSV, TSV or JSONL file under the names known here, each with "FILE, line N" for messages.
-
-    Raises:
-        SourceError: it has no rows, or one that cannot be read.
-    """
-    read = _json_rows if table.suffix.lower() in {".jsonl", ".ndjson"} else _csv_rows
-    number = 0
-    for number, row in read(table):
-        where = f"{table}, line {number}"
-        named = {ALIASES.get(name, name): value for name, value in row.items() if value not in (None, "")}
-        yield where, named
-    if not number:
-        raise SourceError(f"{table} lists no clip: expected a row a clip under a line of column names")
-
-
-def describe(row: Mapping[str, Any], where: str) -> dict[str, Any]:
+def describe(row: Mapping[str, Any]) -> dict[str, Any]:
     """What a row says about a clip besides its files, as fields of [`ClipSpec`]. Raises SourceError."""
     fields: dict[str, Any] = {name: str(row[name]) for name in ("split", "group") if name in row}
     for name, read in NUMBERS.items():
         if name in row:
-            fields[name] = _number(row[name], read, f"{where}: {name} = {row[name]!r}")
+            fields[name] = _number(row[name], read, f"{name} = {row[name]!r:.60}")
     for first, last in (("start", "end"), ("audio_start", "audio_end")):
         begin, end = fields.get(first, 0.0), fields.get(last)
         if begin < 0 or (end is not None and end <= begin):
-            raise SourceError(f"{where}: {first} = {begin} and {last} = {end} hold nothing: correct the row")
-    labels = row.get("labels", [row["label"]] if "label" in row else [])
-    labels = labels.split(";") if isinstance(labels, str) else labels
-    return fields | {"labels": tuple(str(label).strip() for label in labels)}
+            raise SourceError(f"{first} = {begin} and {last} = {end} hold nothing: correct the row")
+    return fields | {"labels": _labels(row.get("labels", row.get("label")), several="labels" in row)}
+
+
+def _labels(value: Any, *, several: bool) -> tuple[str, ...]:
+    """Names of classes; a number is a name too."""
+    if value is None:
+        return ()
+    if several and isinstance(value, str):
+        value = value.split(";")
+    return tuple(str(label).strip() for label in (value if isinstance(value, (list, tuple)) else [value]))
 
 
 def section_name(name: str, start: float | None, end: float | None) -> str:
@@ -113,25 +122,25 @@ def section_name(name: str, start: float | None, end: float | None) -> str:
     return f"{name}@{start or 0:g}-{'' if end is None else f'{end:g}'}"
 
 
-def _clip(row: Mapping[str, Any], folder: Path, where: str) -> ClipSpec:
-    fields = describe(row, where) | _files(row, folder, where)
+def _clip(row: Mapping[str, Any], folder: Path) -> ClipSpec:
+    fields = describe(row) | _files(row, folder)
     picture, sound = fields.get("video"), fields.get("audio")
     main, track = picture or sound, sound or picture
     if main is None or track is None:
-        raise SourceError(f"{where} names no file: fill one of the columns {', '.join(FILES)}")
+        raise SourceError(f"names no file: fill one of the columns {', '.join(FILES)}")
     default = section_name(_relative(main, folder), fields.get("start"), fields.get("end"))
     clip_id, track_id = row.get("clip_id", default), row.get("track_id", _relative(track, folder))
     return ClipSpec(str(clip_id), str(track_id), **fields)
 
 
-def _files(row: Mapping[str, Any], folder: Path, where: str) -> dict[str, str]:
+def _files(row: Mapping[str, Any], folder: Path) -> dict[str, str]:
     files = {}
     for column in FILES:
         if column not in row:
             continue
         path = folder / str(row[column])
         if not path.is_file():
-            raise SourceError(f"{where}: {column} = {row[column]!r} is no file ({path} is not there): correct the row")
+            raise SourceError(f"{column} = {row[column]!r:.200} is no file ({path} is not there): correct the row")
         sound = column == "audio" or (column == "file" and path.suffix.lower() in SOUND_SUFFIXES)
         files["audio" if sound else "video"] = str(path)
     return files
@@ -146,37 +155,8 @@ def _relative(path: str, folder: Path) -> str:
 def _number(value: Any, read: Callable[[Any], float], what: str) -> float:
     try:
         number = read(value)
-    except (TypeError, ValueError) as error:
-        raise SourceError(f"{what} is not {'a whole' if read is NUMBERS['fold'] else 'a'} number") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise SourceError(f"{what} is not {'a whole' if read is _whole else 'a'} number") from error
     if not abs(number) < float("inf"):
         raise SourceError(f"{what} is not a finite number")
     return number
-
-
-def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file, delimiter="\t" if table.suffix.lower() == ".tsv" else ",", skipinitialspace=True)
-        try:
-            for row in reader:
-                if None in row or None in row.values():
-                    count = f"{len(reader.fieldnames or [])} columns"
-                    raise SourceError(f"{table}, line {reader.line_num}: expected {count}; quote values with commas")
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise SourceError(
-                f"{table}, line {reader.line_num + 1} cannot be read ({error}): save it as UTF-8"
-            ) from error
-
-
-def _json_rows(table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with table.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SourceError(f"{table}, line {number} is not JSON ({error}): write one object a line") from error
-            if not isinstance(row, dict):
-                raise SourceError(f'{table}, line {number}: expected an object such as {{"video": …}}, got {line[:40]}')
-            yield number, row

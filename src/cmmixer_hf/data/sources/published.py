@@ -5,76 +5,248 @@ Downloads are never complete. What has no file is counted, not an error; only a 
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from ..batches import SourceError
-from ..clips import ClipSpec
+from ..clips import ClipSpec, clip_or_fault, unusable
+from ..prepared_clips import SourceError
 from .folders import Downloads, media_fields
-from .manifests import ALIASES, FILES, describe, read_manifest, read_rows
+from .manifests import describe, names_files, read_manifest
+from .tables import csv_records, read_lines, read_rows
 
 YOUTUBE_ID = re.compile(r"[\w-]{11}")
-HEADINGS = {"id", "ytid", "youtube_id", "video_id"}
+NUMBER = re.compile(r"\d+(\.\d+)?")
 # AudioSet's names of classes, which lie beside its lists.
 AUDIOSET_CLASSES = "class_labels_indices.csv"
+SECONDS = 10.0  # of VGGSound's clips
 
-Found = tuple[list[ClipSpec], list[str]]  # clips, and what to tell about them
+ClipsAndNotes = tuple[list[ClipSpec], list[str]]  # clips, and what to tell about them
+Records = Sequence[Sequence[str]]
 
 
-def read_esc50(table: Path, media: Path | None = None) -> Found:
+def read_esc50(table: Path, media: Path | None = None) -> ClipsAndNotes:
     """ESC-50, by its folder or its `meta/esc50.csv`: sound alone, one label, five folds that no recording crosses."""
     table = table / "meta" / "esc50.csv" if table.is_dir() else table
     beside = table.parent.parent / "audio"
     return read_manifest(table, media or (beside if beside.is_dir() else table.parent)), []
 
 
-def read_audioset(table: Path, media: Path | None = None) -> Found:
+def read_audioset(table: Path, media: Path | None = None) -> ClipsAndNotes:
     """AudioSet's CSV of sections with their classes, over files `YTID.*` (whole) or `YTID_START….*` (the section).
 
     START is in seconds or milliseconds. Labels are the names in `class_labels_indices.csv`, where that lies beside the
     table, else the identifiers; `eval` or `train` in the table's name is the split.
     """
-    return _audioset(table, media, cut=False)
+    return _read_audioset(table, media, cut=False)
 
 
-def read_audioset_cut(table: Path, media: Path | None = None) -> Found:
+def read_audioset_cut(table: Path, media: Path | None = None) -> ClipsAndNotes:
     """The same where `YTID.*` hold no more than the section, as in most copies that are passed around."""
-    return _audioset(table, media, cut=True)
+    return _read_audioset(table, media, cut=True)
 
 
-def read_youtube8m(table: Path, media: Path | None = None) -> Found:
+def read_vggsound(table: Path, media: Path | None = None) -> ClipsAndNotes:
+    """VGGSound's CSV of ten seconds each with one class and its split, over files as AudioSet's."""
+    downloads = Downloads(media or table.parent)
+
+    def clip(name: str, start: str, label: str, last: str, *more: str) -> ClipSpec | None:
+        words = [label, last, *more]  # a label with commas is several cells, where nobody quoted it
+        split = words.pop()
+        begin = _seconds(start)
+        return _section(downloads, name, start, str(begin + SECONDS), (", ".join(words),), split.strip())
+
+    return _records_to_clips(table, downloads, clip)
+
+
+def read_kinetics(table: Path, media: Path | None = None) -> ClipsAndNotes:
+    """Kinetics' CSV of sections with one class and its split, over files as AudioSet's."""
+    downloads, names = Downloads(media or table.parent), ("youtube_id", "time_start", "time_end", "label", "split")
+
+    def clip(values: Mapping[str, str]) -> ClipSpec | None:
+        name, start, end, label, split = (values.get(name, "") for name in names)
+        return _section(downloads, name, start, end, (label,) if label else (), split or None)
+
+    return _rows_to_clips(table, downloads, names, clip)
+
+
+def read_youtube8m(table: Path, media: Path | None = None) -> ClipsAndNotes:
     """A list of YouTube ids, one a line, each followed by a comma and labels with `;` between them, or by nothing."""
-    downloads, rows = Downloads(media or table.parent), []
-    for number, line in enumerate(table.read_text(encoding="utf-8-sig").splitlines(), 1):
-        name, _, labels = line.strip().partition(",")
-        if not name or (number == 1 and name.lower() in HEADINGS):
-            continue
-        if not YOUTUBE_ID.fullmatch(name):
-            raise SourceError(f"{table}, line {number}: {name!r} is no YouTube id: expected 11 letters, digits, - or _")
+    downloads = Downloads(media or table.parent)
+
+    def clip(name: str, labels: str = "") -> ClipSpec | None:
         known = tuple(label.strip() for label in labels.split(";") if label.strip())
-        files = media_fields(downloads.find(name), name)
-        rows.append({"clip_id": name, "track_id": name, "labels": known} | files)
-    return _with_files(rows, table, downloads)
+        files = media_fields(downloads.find(_youtube_id(name)), name)
+        return ClipSpec(name, name, labels=known, **files) if files else None
+
+    return _records_to_clips(table, downloads, clip)
 
 
-def read_mgsv(table: Path, media: Path | None = None) -> Found:
+def read_mgsv(table: Path, media: Path | None = None) -> ClipsAndNotes:
     """MGSV-EC's CSVs: sections of short videos with the moments of the tracks that were set to them.
 
     Files are `VIDEO_ID.*`, and `MUSIC_ID.*` or what `music_path` calls them; the split is in the table's name.
     """
-    downloads, rows = Downloads(media or table.parent), []
+    downloads = Downloads(media or table.parent)
     split = next((name for name in ("train", "val", "test") if table.stem.startswith(name)), None)
-    for where, row in read_rows(table):
-        sections = {"start": "video_start", "end": "video_end", "audio_start": "music_start", "audio_end": "music_end"}
-        label = {"label": row["video_category"]} if "video_category" in row else {}
-        fields = describe({field: row[column] for field, column in sections.items() if column in row} | label, where)
-        name, track = str(row["video_id"]), str(row["track_id"])
+    sections = {"start": "video_start", "end": "video_end", "audio_start": "music_start", "audio_end": "music_end"}
+
+    def clip(values: Mapping[str, str]) -> ClipSpec | None:
+        fields = {
+            field: values[column]
+            for field, column in (sections | {"label": "video_category"}).items()
+            if column in values
+        }
+        name, track = values["video_id"], values["music_id"]
         picture = media_fields(downloads.find(name), name)
-        sound = media_fields(_track(downloads, track, str(row.get("music_path", ""))), track)
-        files = picture | sound if picture and sound else {}
-        rows.append({"clip_id": name, "track_id": track, "split": split} | fields | files)
-    return _with_files(rows, table, downloads)
+        sound = media_fields(_track(downloads, track, values.get("music_path", "")), track)
+        about = describe(fields)
+        return ClipSpec(name, track, split=split, **about, **picture | sound) if picture and sound else None
+
+    return _rows_to_clips(table, downloads, MGSV_COLUMNS, clip)
+
+
+MGSV_COLUMNS = (
+    *("video_id", "music_id", "music_path", "video_category"),
+    *("video_start", "video_end", "music_start", "music_end"),
+)
+
+
+@dataclass(frozen=True)
+class PublishedList:
+    """A kind of list: what reads it, how its first records tell it from all others, and what one looks like."""
+
+    read: Callable[[Path, Path | None], ClipsAndNotes]
+    fits: Callable[[Records], bool]
+    example: str
+
+
+def recognise_list(records: Records) -> str | None:
+    """The kind of published list that begins with these records; None where not one fits for sure."""
+    return next((kind for kind, listed in LISTS.items() if records and listed.fits(records)), None)
+
+
+def _has_columns(*names: str) -> Callable[[Records], bool]:
+    return lambda records: {*names} <= {cell.strip(' #"').lower() for cell in records[0]}
+
+
+def _is_audioset(records: Records) -> bool:
+    if records[0][0].startswith("# Segments csv") or _has_columns("ytid", "start_seconds")(records):
+        return True
+    return all(_begins_section(record) and len(record) == 4 and NUMBER.fullmatch(record[2]) for record in records)
+
+
+def _is_vggsound(records: Records) -> bool:
+    return all(_begins_section(record) and len(record) >= 4 and record[-1] in ("train", "test") for record in records)
+
+
+def _is_youtube8m(records: Records) -> bool:
+    if names_files(cell.strip().lower() for cell in records[0]):
+        return False
+    return all(len(record) <= 2 and (YOUTUBE_ID.fullmatch(record[0]) or _is_heading(record)) for record in records)
+
+
+def _begins_section(record: Sequence[str]) -> bool:
+    return len(record) > 1 and bool(YOUTUBE_ID.fullmatch(record[0]) and NUMBER.fullmatch(record[1]))
+
+
+LISTS: Mapping[str, PublishedList] = {
+    "esc50": PublishedList(
+        read_esc50, _has_columns("filename", "fold", "category"), "filename,fold,target,category,esc10,src_file,take"
+    ),
+    "mgsv": PublishedList(
+        read_mgsv, _has_columns("video_id", "music_id", "music_start"), "video_id,music_id,video_start,video_end,…"
+    ),
+    "kinetics": PublishedList(
+        read_kinetics, _has_columns("youtube_id", "time_start", "label"), "label,youtube_id,time_start,time_end,split"
+    ),
+    "vggsound": PublishedList(read_vggsound, _is_vggsound, "---g-f_I2yQ,1,people marching,test"),
+    "audioset": PublishedList(read_audioset, _is_audioset, '--PJHxphWEs, 30.000, 40.000, "/m/09x0r,/t/dd00088"'),
+    "audioset-cut": PublishedList(read_audioset_cut, lambda records: False, "the same, over files that are cut"),
+    "youtube8m": PublishedList(read_youtube8m, _is_youtube8m, "dQw4w9WgXcQ,Game;Music"),
+}
+
+
+def _read_audioset(table: Path, media: Path | None, *, cut: bool) -> ClipsAndNotes:
+    downloads, named = Downloads(media or table.parent), _class_names(table.parent / AUDIOSET_CLASSES)
+    split = next((name for name in ("eval", "train") if name in table.stem), None)
+
+    def clip(name: str, start: str, end: str, classes: str) -> ClipSpec | None:
+        labels = tuple(named.get(mid, mid) for mid in classes.split(","))
+        return _section(downloads, name, start, end, labels, split, cut=cut)
+
+    return _records_to_clips(table, downloads, clip)
+
+
+def _section(
+    downloads: Downloads,
+    name: str,
+    start: str,
+    end: str,
+    labels: tuple[str, ...],
+    split: str | None,
+    *,
+    cut: bool = False,
+) -> ClipSpec | None:
+    """A section of a YouTube video, from a file of its own or the whole one; None where neither is there."""
+    described = describe({"start": start, "end": end}) | {"labels": labels, "split": split}
+    files = [path for rest, path in downloads.find_more(_youtube_id(name), "_") if _starts_at(rest, described["start"])]
+    if files or cut:
+        described |= {"start": None, "end": None}
+    found = media_fields(files or downloads.find(name), name)
+    return ClipSpec(f"{name}_{start}", name, **described, **found) if found else None
+
+
+def _records_to_clips(table: Path, downloads: Downloads, make: Callable[..., ClipSpec | None]) -> ClipsAndNotes:
+    """Clips of a list without column names; `make` gets a record's cells."""
+    clips: list[ClipSpec | None] = []
+    for place, (number, cells, error) in enumerate(csv_records(read_lines(table))):
+        if cells and (cells[0].startswith("#") or (place == 0 and _is_heading(cells))):
+            continue
+        where = f"{table}, line {number}"
+        clips.append(unusable(where, error) if error else clip_or_fault(where, _with_cells, make, cells))
+    return _present(clips, table, downloads)
+
+
+def _with_cells(make: Callable[..., ClipSpec | None], cells: Sequence[str]) -> ClipSpec | None:
+    try:
+        return make(*cells)
+    except TypeError as error:
+        raise SourceError(f"it has {len(cells)} cells, {','.join(cells):.80}; give it as many as the others") from error
+
+
+def _rows_to_clips(
+    table: Path, downloads: Downloads, columns: Sequence[str], make: Callable[[Mapping[str, str]], ClipSpec | None]
+) -> ClipsAndNotes:
+    """Clips of a list with column names; `make` gets a row's values."""
+    clips = [
+        unusable(row.where, row.error) if row.error else clip_or_fault(row.where, make, row.values)
+        for row in read_rows(table, columns)
+    ]
+    return _present(clips, table, downloads)
+
+
+def _present(listed: Sequence[ClipSpec | None], table: Path, downloads: Downloads) -> ClipsAndNotes:
+    """The clips that have files, and how many have none."""
+    clips = [clip for clip in listed if clip is not None]
+    missing = f"{len(listed) - len(clips)} of the {len(listed)} clips in {table} have no file in {downloads.folder}"
+    if not clips:
+        raise SourceError(f"{missing}: give the folder of the downloads with --media")
+    return clips, [missing] if len(clips) < len(listed) else []
+
+
+def _is_heading(cells: Sequence[str]) -> bool:
+    return cells[0].strip("# ").lower() in ("id", "ytid", "youtube_id", "video_id")
+
+
+def _youtube_id(name: str) -> str:
+    if not YOUTUBE_ID.fullmatch(name):
+        raise SourceError(f"{name!r:.40} is no YouTube id: expected 11 letters, digits, - or _")
+    return name
+
+
+def _seconds(text: str) -> float:
+    return float(describe({"start": text})["start"])
 
 
 def _track(downloads: Downloads, track: str, stated: str) -> list[Path]:
@@ -82,38 +254,10 @@ def _track(downloads: Downloads, track: str, stated: str) -> list[Path]:
     return downloads.find(Path(stated).stem) or downloads.find(track) or [path for _, path in more]
 
 
-def _audioset(table: Path, media: Path | None, *, cut: bool) -> Found:
-    downloads, rows = Downloads(media or table.parent), []
-    split = next((name for name in ("eval", "train") if name in table.stem), None)
-    names = _class_names(table.parent / AUDIOSET_CLASSES)
-    for where, (youtube_id, start, end, mids) in _audioset_rows(table):
-        section = describe({"start": start, "end": end}, where)
-        labels = tuple(names.get(mid, mid) for mid in mids.split(","))
-        files = [path for rest, path in downloads.find_more(youtube_id, "_") if _starts_at(rest, section["start"])]
-        if files or cut:
-            section |= {"start": None, "end": None}
-        named = {"clip_id": f"{youtube_id}_{start}", "track_id": youtube_id, "split": split}
-        rows.append(
-            named | section | {"labels": labels} | media_fields(files or downloads.find(youtube_id), youtube_id)
-        )
-    return _with_files(rows, table, downloads)
-
-
-def _audioset_rows(table: Path) -> Iterable[tuple[str, list[str]]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        for number, row in enumerate(csv.reader(file, skipinitialspace=True), 1):
-            if not row or row[0].startswith("#") or row[0] == "YTID":
-                continue
-            if len(row) != 4:
-                raise SourceError(f"{table}, line {number}: expected YTID, start, end and quoted labels, got {row}")
-            yield f"{table}, line {number}", row
-
-
 def _class_names(table: Path) -> dict[str, str]:
     if not table.exists():
         return {}
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return {row["mid"]: row["display_name"] for row in csv.DictReader(file)}
+    return {row["mid"]: row["display_name"] for row in csv.DictReader(read_lines(table))}
 
 
 def _starts_at(rest: str, start: float) -> bool:
@@ -122,38 +266,5 @@ def _starts_at(rest: str, start: float) -> bool:
     >>> [_starts_at(rest, 30.0) for rest in ("30", "30.000_40.000", "000030_000040", "30000", "40", "b")]
     [True, True, True, True, False, False]
     """
-    number = re.match(r"\d+(\.\d+)?", rest)
+    number = NUMBER.match(rest)
     return number is not None and float(number.group()) in (start, start * 1000)
-
-
-def _with_files(rows: Sequence[dict[str, Any]], table: Path, downloads: Downloads) -> Found:
-    clips = [ClipSpec(**row) for row in rows if "video" in row or "audio" in row]
-    missing = f"{len(rows) - len(clips)} of the {len(rows)} clips in {table} have no file in {downloads.folder}"
-    if not clips:
-        raise SourceError(f"{missing}: give the folder of the downloads with --media")
-    return clips, [missing] if len(clips) < len(rows) else []
-
-
-Reader = Callable[[Path, Path | None], Found]
-READERS: Mapping[str, Reader] = {
-    "esc50": read_esc50,
-    "audioset": read_audioset,
-    "audioset-cut": read_audioset_cut,
-    "youtube8m": read_youtube8m,
-    "mgsv": read_mgsv,
-}
-
-
-def recognise_table(first_line: str) -> str:
-    """Which kind of table begins with this line: a published list, or somebody's own manifest."""
-    columns = {column.strip(' #"') for column in first_line.strip().split(",")}
-    if {"filename", "fold", "category"} <= columns:
-        return "esc50"
-    if {"video_id", "music_id", "music_start"} <= columns:
-        return "mgsv"
-    if first_line.startswith("# Segments csv") or {"YTID", "start_seconds"} <= columns:
-        return "audioset"
-    if columns & {*FILES, *ALIASES}:
-        return "manifest"
-    name = first_line.strip().partition(",")[0]
-    return "youtube8m" if YOUTUBE_ID.fullmatch(name) or name.lower() in HEADINGS else "manifest"

@@ -5,38 +5,41 @@
 | folder | a folder; every media file under it is a clip |
 | classes | a folder of `CLASS/FILE` or `SPLIT/CLASS/FILE`, as Kinetics |
 | manifest | a CSV, TSV or JSONL file, see `manifests.py` for its columns; several videos may share a track |
-| esc50, audioset, audioset-cut, youtube8m, mgsv | the lists that these data sets are published as, see `published.py` |
-| webdataset, parquet, videofolder, audiofolder | what `datasets` reads under these names, streamed |
+| esc50, audioset, audioset-cut, vggsound, kinetics, youtube8m, mgsv | published lists, see `published.py` |
+| webdataset, parquet | tars and Parquet files with the media in them, see `archives.py` |
+| videofolder, audiofolder | what `datasets` reads under these names, streamed |
 | hub | the name of a data set on the Hub, streamed |
+
+A row that cannot be used is a clip with an `error` in all of them.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
-from ..batches import SourceError
-from ..clips import MEDIA_SUFFIXES, ClipSpec, clip_of_file
-from .folders import SPLIT_FOLDERS, read_classes, read_folder
-from .manifests import read_manifest, unused_columns
-from .published import READERS as PUBLISHED
-from .published import Found, recognise_table
-from .streams import FORMATS as STREAMED
-from .streams import Clips, ClipStream
+from ..clips import MEDIA_SUFFIXES, clip_of_file, named_apart
+from ..prepared_clips import SourceError
+from .folders import SPLIT_FOLDERS, clips_of_files, is_visible, read_classes, read_content
+from .manifests import NAMES, names_files, read_manifest, unused_columns
+from .published import LISTS, ClipsAndNotes, recognise_list
+from .streams import STREAMS, ClipSpecs, SourceStream
+from .tables import JSON_SUFFIXES, TABLE_SUFFIXES, column_names, csv_records
 
 STREAMED_SUFFIXES = {".tar": "webdataset", ".parquet": "parquet"}
+FIRST_LINES = 50  # of a table, which tell what it is
 
 
 @dataclass(frozen=True)
-class Source:
+class ClipSource:
     """What was found: the format, the clips, and what the reader has to say about them."""
 
     format: str
-    clips: Clips
+    clips: ClipSpecs
     notes: list[str] = field(default_factory=list)
 
 
-def read_source(source: str, format: str = "auto", *, media: str | None = None) -> Source:
+def read_source(source: str, format: str = "auto", *, media: str | None = None) -> ClipSource:
     """Find the clips of a source.
 
     Args:
@@ -52,14 +55,19 @@ def read_source(source: str, format: str = "auto", *, media: str | None = None) 
         raise SourceError(f"unknown format {kind!r}: choose one of {', '.join(FORMATS)}")
     if media is not None and kind not in TABLES:
         raise SourceError(f"{source} is read as {kind}, which names no files: leave --media out")
-    if kind in STREAMED:
-        return Source(kind, ClipStream(source, kind))
+    if kind in STREAMS:
+        return ClipSource(kind, SourceStream(source, kind))
     path = Path(source)
     if not path.exists():
         raise SourceError(f"{source} does not exist: give a folder of media files or a table that names them")
-    clips, notes = READERS[kind](path, None if media is None else Path(media))
-    _check_names(clips, source)
-    return Source(kind, clips, notes)
+    found, notes = READERS[kind](path, None if media is None else Path(media))
+    clips = list(named_apart(found))
+    faults = [clip.error for clip in clips if clip.error]
+    if len(faults) == len(clips):
+        raise SourceError(f"none of the {len(clips)} rows of {source} can be used; the first: {faults[0]}")
+    if faults:
+        notes = [*notes, f"{len(faults)} of the {len(clips)} rows cannot be used, the first: {faults[0]}"]
+    return ClipSource(kind, clips, notes)
 
 
 def recognise(source: Path) -> str:
@@ -70,13 +78,14 @@ def recognise(source: Path) -> str:
         raise SourceError(f"{source} is not a folder, nor a file: give one that holds clips, or `--format hub`")
     if (source / "meta" / "esc50.csv").is_file():
         return "esc50"
-    suffixes = {path.suffix.lower() for path in source.iterdir() if path.is_file() and not path.name.startswith(".")}
-    streamed = [kind for suffix, kind in STREAMED_SUFFIXES.items() if suffix in suffixes]
-    if streamed and not suffixes & MEDIA_SUFFIXES:
-        return streamed[0]
-    folders = [path for path in source.iterdir() if path.is_dir()]
-    in_classes = folders and not suffixes & MEDIA_SUFFIXES and all(path.name in SPLIT_FOLDERS for path in folders)
-    return "classes" if in_classes else "folder"
+    inside = [path for path in source.iterdir() if is_visible(path.name)]
+    suffixes = {path.suffix.lower() for path in inside if path.is_file()}
+    if not suffixes & MEDIA_SUFFIXES:
+        streamed = [kind for suffix, kind in STREAMED_SUFFIXES.items() if suffix in suffixes]
+        folders = [path.name for path in inside if path.is_dir()]
+        if streamed or (folders and SPLIT_FOLDERS.issuperset(folders)):
+            return (*streamed, "classes")[0]
+    return "folder"
 
 
 def _recognise_file(source: Path) -> str:
@@ -85,36 +94,48 @@ def _recognise_file(source: Path) -> str:
         return "folder"
     if suffix in STREAMED_SUFFIXES:
         return STREAMED_SUFFIXES[suffix]
-    if suffix not in {".csv", ".tsv", ".txt", ".jsonl", ".ndjson"}:
+    if suffix not in TABLE_SUFFIXES:
         raise SourceError(f"{source} is no source that is known by its name: say which with --format")
-    with source.open(encoding="utf-8-sig", errors="replace") as file:
-        return "manifest" if "json" in suffix else recognise_table(file.readline())
+    return "manifest" if suffix in JSON_SUFFIXES else _recognise_table(source)
 
 
-def _read_folder(path: Path, media: Path | None) -> Found:
-    return ([clip_of_file(path)] if path.is_file() else read_folder(path)), []
+def _recognise_table(table: Path) -> str:
+    """A published list or somebody's own manifest, by its first records; refused where it could be anything."""
+    with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = list(islice(file, FIRST_LINES))
+    kind = recognise_list([cells for _, cells, _ in csv_records(lines) if cells])
+    if kind is None and not names_files(column_names(table, NAMES)):
+        known = "; ".join(f"{name} `{listed.example}`" for name, listed in LISTS.items())
+        begin = " ".join("".join(lines[:2]).split())
+        raise SourceError(
+            f"{table} begins with {begin!r:.120}, which no reader knows for sure. Known are tables with a line of "
+            f"column names such as `video,audio,track_id`; {known}. Name the columns, or say --format"
+        )
+    return kind or "manifest"
 
 
-def _read_classes(path: Path, media: Path | None) -> Found:
-    return read_classes(path), []
+def _read_folder(path: Path, media: Path | None) -> ClipsAndNotes:
+    if path.is_file():
+        return [clip_of_file(path)], []
+    content = read_content(path)
+    return clips_of_files(content.media), content.notes()
 
 
-def _read_manifest(path: Path, media: Path | None) -> Found:
+def _read_classes(path: Path, media: Path | None) -> ClipsAndNotes:
+    content = read_content(path)
+    return read_classes(path, content.media), content.notes()
+
+
+def _read_manifest(path: Path, media: Path | None) -> ClipsAndNotes:
     unused = unused_columns(path)
     return read_manifest(path, media), [f"columns that mean nothing here: {', '.join(unused)}"] if unused else []
 
 
-def _check_names(clips: Sequence[ClipSpec], source: str) -> None:
-    name, count = Counter(clip.clip_id for clip in clips).most_common(1)[0]
-    if count > 1:
-        raise SourceError(f"{source} has {count} clips called {name!r}: give each another clip_id")
-
-
-READERS = {
+READERS: dict[str, Callable[[Path, Path | None], ClipsAndNotes]] = {
     "folder": _read_folder,
     "classes": _read_classes,
     "manifest": _read_manifest,
-    **PUBLISHED,
+    **{name: listed.read for name, listed in LISTS.items()},
 }
-TABLES = ("manifest", *PUBLISHED)
-FORMATS = (*READERS, *STREAMED)
+TABLES = ("manifest", *LISTS)
+FORMATS = (*READERS, *STREAMS)

@@ -202,18 +202,18 @@ def raw_row(clip_id: str, frames: npt.NDArray[np.uint8], waveforms: npt.NDArray[
     Args:
         frames: (K, height, width, 3) RGB.
         waveforms: (K, samples), at the rate that the extractor takes.
-        columns: others of [`SCHEMA`], such as `track_id`, `labels` or `duration`.
+        columns: others of [`SHARD_SCHEMA`], such as `track_id`, `labels` or `duration`.
 
     >>> row = raw_row("a", np.zeros((2, 4, 6, 3), np.uint8), np.zeros((2, 100), np.int16), track_id="song")
     >>> row["frame_shape"], row["num_segments"], row["track_id"], row["split"]
     ([4, 6], 2, 'song', None)
     """
-    if unknown := columns.keys() - set(SCHEMA.names):
-        raise ValueError(f"prepared clips have no column {', '.join(sorted(unknown))}; there are {SCHEMA.names}")
+    if unknown := columns.keys() - set(SHARD_SCHEMA.names):
+        raise ValueError(f"prepared clips have no column {', '.join(sorted(unknown))}; there are {SHARD_SCHEMA.names}")
     facts = {"clip_id": clip_id, "path": clip_id, "track_id": clip_id, "num_segments": len(frames)}
     pictures = {"frames": [frame.tobytes() for frame in frames], "frame_shape": list(frames.shape[1:3])}
     own = facts | pictures | {"frame_codec": "raw", "waveforms": waveforms.tobytes()}
-    return dict.fromkeys(SCHEMA.names) | own | columns
+    return dict.fromkeys(SHARD_SCHEMA.names) | own | columns
 
 
 def load_prepared(folder: str | Path) -> PreparedClips:

@@ -1,0 +1,49 @@
+"""Tiny random checkpoints of other families, with real processors and tokenizers, written to a folder; offline."""
+
+from pathlib import Path
+
+import torch
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "calm", "piano", "for", "a", "sunset", "less", "sad", "noise"]
+
+
+def make_tokenizer(folder: Path):
+    """Whole words, a first token for the text and a last one."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    inner = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    inner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=32,
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def make_clap(folder: Path) -> Path:
+    """CLAP of 16 components, which fuses long sounds as the published ones may."""
+    from transformers import ClapConfig, ClapFeatureExtractor, ClapModel, ClapProcessor
+
+    torch.manual_seed(0)
+    audio = {
+        **{"spec_size": 256, "num_mel_bins": 64, "window_size": 8, "hidden_size": 32, "patch_embeds_hidden_size": 8},
+        **{"depths": [1, 1], "num_attention_heads": [2, 2], "num_hidden_layers": 2, "enable_fusion": True},
+        "projection_hidden_size": 16,
+    }
+    text = {
+        **{"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"intermediate_size": 32, "max_position_embeddings": 64, "pad_token_id": 0, "projection_hidden_size": 16},
+    }
+    audio["hidden_size"] = audio["patch_embeds_hidden_size"] * 2 ** (len(audio["depths"]) - 1)
+    ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=16)).save_pretrained(folder)
+    ClapProcessor(ClapFeatureExtractor(truncation="fusion"), make_tokenizer(folder)).save_pretrained(folder)
+    return folder

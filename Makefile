@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 
-.PHONY: demo checkpoint test slow upstream check format oldest newest wheel
+.PHONY: demo checkpoint test slow foreign upstream check format oldest newest wheel
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,12 @@ test: $(VENV)/ready  ## the tests, in minutes
 
 slow: $(VENV)/ready  ## the long tests
 	$(BIN)/python -m pytest -m slow
+
+# torchvision and timm, which the CPU build of torch in .venv does not go with, have an environment of their own (5.5 GB).
+foreign:  ## tests of other families' models, such as PE-AV
+	$(PYTHON) -m venv .venv-foreign
+	.venv-foreign/bin/pip install --quiet torch==2.14.1 torchvision==0.29.1 timm==1.0.30 -e ".[hub,index]" pytest
+	.venv-foreign/bin/python -m pytest -m "" tests/foreign tests/search/embedders
 
 upstream: $(VENV)/ready  ## transformers' own common tests on our classes (fetches its source distribution)
 	$(BIN)/python tests/upstream.py

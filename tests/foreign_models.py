@@ -47,3 +47,54 @@ def make_clap(folder: Path) -> Path:
     ClapModel(ClapConfig(text_config=text, audio_config=audio, projection_dim=16)).save_pretrained(folder)
     ClapProcessor(ClapFeatureExtractor(truncation="fusion"), make_tokenizer(folder)).save_pretrained(folder)
     return folder
+
+
+def make_pe_av(folder: Path) -> Path:
+    """PE-AV of 32 components with pictures of 28 × 28 (needs timm and torchvision)."""
+    from transformers import (
+        PeAudioFeatureExtractor,
+        PeAudioVideoConfig,
+        PeAudioVideoModel,
+        PeAudioVideoProcessor,
+        PeVideoVideoProcessor,
+    )
+
+    torch.manual_seed(0)
+    size = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+    }
+    text = {
+        **{"model_type": "modernbert", "vocab_size": len(WORDS), "hidden_size": 32, "intermediate_size": 64},
+        **{"num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": 0, "max_position_embeddings": 64},
+        **{"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3},
+    }
+    vision = {
+        **{"model_type": "timm_wrapper", "architecture": "vit_pe_core_large_patch14_336", "num_classes": 16},
+        **{"do_pooling": True, "global_pool": "map", "initializer_range": 0.02},
+        "model_args": {"embed_dim": 64, "img_size": (28, 28), "depth": 1, "num_heads": 4},
+    }
+    sound = {
+        **size,
+        "model_type": "pe_audio_encoder",
+        "dac_config": {
+            **{"model_type": "dac", "encoder_hidden_size": 8, "downsampling_ratios": [2, 8, 10, 12]},
+            **{"decoder_hidden_size": 16, "hidden_size": 128, "codebook_dim": 16},
+        },
+    }
+    video = {**size, "model_type": "pe_video_encoder", "vision_config": vision}
+    both = {**size, "audio_config": sound, "video_config": video}
+    PeAudioVideoModel(PeAudioVideoConfig(text_config=text, audio_video_config=both)).save_pretrained(folder)
+    pictures = PeVideoVideoProcessor(
+        size={"height": 28, "width": 28},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        do_resize=True,
+        do_rescale=True,
+        do_normalize=True,
+    )
+    PeAudioVideoProcessor(PeAudioFeatureExtractor(), pictures, make_tokenizer(folder)).save_pretrained(folder)
+    return folder

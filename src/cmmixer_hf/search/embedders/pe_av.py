@@ -4,6 +4,8 @@ Its `get_text_audio_embeds`, `get_text_video_embeds` and `get_video_embeds` fail
 the models inside have methods of other names), so the encoders and heads are called here as its `forward` does.
 """
 
+import sys
+from contextlib import redirect_stdout
 from typing import Any
 
 import numpy as np
@@ -35,7 +37,9 @@ class PEAVEmbedder(WindowEmbedder):
             if isinstance(error, ImportError):
                 raise needs(error, "PE-AV") from error
             raise SourceError(f"PE-AV needs torchvision, which does not fit this torch: {error}") from error
-        model = load_weights(PeAudioVideoModel, saved).to(device)
+        # transformers 5.23 prints on stdout that a docstring of this model is incomplete, in the midst of our JSON.
+        with redirect_stdout(sys.stderr):
+            model = load_weights(PeAudioVideoModel, saved).to(device)
         asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
         try:
             self.processor: Any = PeAudioVideoProcessor.from_pretrained(saved.name, **asked)

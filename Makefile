@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS ?= -c constraints.txt
 SEED ?= 0
 
-.PHONY: demo checkpoint test slow foreign upstream check format oldest newest wheel
+.PHONY: demo checkpoint test slow foreign upstream check format oldest newest wheel docs
 
 $(VENV)/ready: setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -53,7 +53,7 @@ QUICK := $(addprefix tests/,test_cli.py test_doctor.py test_hub.py data/test_pre
 oldest:  ## a quick part of the tests on the oldest versions that setup.cfg allows
 	$(PYTHON) -m venv .venv-oldest
 	sed -nE 's/^ +([a-z0-9-]+)(\[[a-z]+\])?>=/\1==/p' setup.cfg > .venv-oldest/constraints.txt
-	.venv-oldest/bin/pip install --quiet -c .venv-oldest/constraints.txt -e ".[demo]" pytest
+	.venv-oldest/bin/pip install --quiet -c .venv-oldest/constraints.txt -e ".[app,tracking]" pytest
 	.venv-oldest/bin/python -m pytest -m "not slow" $(QUICK)
 
 # `make newest TORCH=torch==2.13.0` keeps to one torch, such as a build for CPUs that pip finds on this machine.
@@ -63,6 +63,11 @@ newest:  ## the same on the newest versions that there are
 	$(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/pip install --quiet --upgrade "$(TORCH)" -e ".[demo]" pytest
 	.venv-newest/bin/python -m pytest -m "not slow" $(QUICK)
+
+docs:  ## build/site: the documentation, with the reference read from the docstrings
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip install --quiet mkdocs-material mkdocstrings-python
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
 
 wheel: $(VENV)/ready  ## dist/: what is released
 	rm -rf dist

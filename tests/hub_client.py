@@ -130,28 +130,36 @@ def refuse_pickles(folder: Path) -> None:
         cmmixer_hf.CMMixerForRetrieval.from_encoder_pretrained("owner/evil")
 
 
-HEADS = ("ForPreTraining", "ForVideoClassification", "ForAudioClassification")  # as in the names of the Auto classes
+FOLDERS = {"CMMixer": "model", "CAVMAE": "cav-mae"}
+# Heads that Auto classes lead to, by the endings of their names.
+HEADS = {
+    "CMMixerForPreTraining": ["ForPreTraining"],
+    "CMMixerForVideoClassification": ["ForVideoClassification"],
+    "CMMixerForAudioClassification": ["ForAudioClassification"],
+    "CAVMAEForPreTraining": ["ForPreTraining"],
+    "CAVMAEForAudioVisualClassification": ["ForVideoClassification", "ForAudioClassification"],
+}
 
 
 def share_with_code(folder: Path) -> None:
     """The files go along with the weights: to the Hub, and for every head into a folder."""
-    import cmmixer_hf
-    from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
-    from cmmixer_hf.hub.auto_classes import share_with_code
+    import shutil
 
-    share_with_code()
-    model = CMMixerForRetrieval.from_pretrained(folder / "model")
-    processor = CMMixerProcessor.from_pretrained(folder / "model")
-    model.push_to_hub("owner/with-code")
-    processor.push_to_hub("owner/with-code")
-    processor.feature_extractor.push_to_hub("owner/extractor-with-code")
-    for head in HEADS:
-        getattr(cmmixer_hf, f"CMMixer{head}")(model.config).save_pretrained(folder / head)
-    cav_mae = cmmixer_hf.CAVMAEForRetrieval.from_pretrained(folder / "cav-mae")
-    extractor = cmmixer_hf.CAVMAEFeatureExtractor.from_pretrained(folder / "cav-mae")
-    for part in (cav_mae, CMMixerProcessor(extractor)):
-        part.push_to_hub("owner/cav-mae-with-code")
-    extractor.push_to_hub("owner/cav-mae-extractor-with-code")
+    from huggingface_hub import HfApi
+
+    import cmmixer_hf
+    from cmmixer_hf.hub import share_with_code
+
+    for name, owned in (("model", "owner/with-code"), ("cav-mae", "owner/cav-mae-with-code")):
+        shutil.copytree(folder / name, folder / owned)
+        share_with_code(folder / owned)
+        HfApi().create_repo(owned)
+        HfApi().upload_folder(repo_id=owned, folder_path=folder / owned)
+    for name in HEADS:
+        family = name.partition("For")[0]
+        config = getattr(cmmixer_hf, f"{family}Config").from_pretrained(folder / FOLDERS[family])
+        getattr(cmmixer_hf, name)(config).save_pretrained(folder / name)
+        share_with_code(folder / name)
 
 
 def load_without_package(folder: Path) -> None:
@@ -165,16 +173,17 @@ def load_without_package(folder: Path) -> None:
     for name, settings in (("", {"num_frames": 2, "image_size": 32}), ("cav-mae-", {"num_frames": 2})):
         model = AutoModel.from_pretrained(f"owner/{name}with-code", trust_remote_code=True).eval()
         processor = AutoProcessor.from_pretrained(f"owner/{name}with-code", trust_remote_code=True)
-        extractor = AutoFeatureExtractor.from_pretrained(f"owner/{name}extractor-with-code", trust_remote_code=True)
+        extractor = AutoFeatureExtractor.from_pretrained(f"owner/{name}with-code", trust_remote_code=True)
         parts = (model, processor, processor.feature_extractor, extractor)
         assert all(type(part).__module__.startswith("transformers_modules.") for part in parts)
         assert extractor.to_dict().items() >= settings.items()
         with torch.inference_mode():
             print(model(**processor(videos=clip, audio=clip)).logits_per_video.item())
-    for head in HEADS:
-        loaded = getattr(transformers, f"AutoModel{head}").from_pretrained(folder / head, trust_remote_code=True)
-        assert type(loaded).__name__ == f"CMMixer{head}"
-        assert type(loaded).__module__.startswith("transformers_modules.")
+    for name, heads in HEADS.items():
+        for head in heads:
+            loaded = getattr(transformers, f"AutoModel{head}").from_pretrained(folder / name, trust_remote_code=True)
+            assert type(loaded).__name__ == name
+            assert type(loaded).__module__.startswith("transformers_modules.")
 
 
 def load_clips(folder: Path) -> None:

@@ -41,6 +41,11 @@ NOT_RUN = {
     "make": "targets make environments and run for minutes; tests/test_readme.py and test_release.py hold their names",
     "pip install": "needs a package index",
     "cmmixer demo --token_drop_rate": "the demo at full size; tests/test_demo.py runs it on a handful of clips",
+    "hf upload": "needs an account; tests/test_hub.py pushes to a server of its own",
+    "torchrun": "needs GPUs; tests/test_distributed.py runs two processes",
+    "cmmixer prepare-ray": "starts a cluster; tests/data/test_prepare_ray.py does",
+    "cmmixer index FOLDER served": "needs a server; tests/search/test_milvus_store.py starts one",
+    "cmmixer search clip.mp4 served": "likewise",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.
@@ -48,6 +53,7 @@ NO_CODE = {
     "bibtex": "a citation",
     "mermaid": "a picture",
     "diff": "tests/test_contributing.py applies each",
+    "ipython": "runs on Colab",
 }
 # Templates, filled in by `render_model_card` and `dataset_card`; the tests of these run what comes out.
 TEMPLATES = {"src/cmmixer_hf/training/model_card.md", "src/cmmixer_hf/data/dataset_card.md"}

@@ -23,8 +23,8 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 
 # What belongs to a release beside the package.
 FILES = ("CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "Makefile", "README.md")
-FILES += ("constraints.txt", "pyproject.toml", "setup.cfg")
-FOLDERS = (".github", "benchmarks", "checkpoints", "examples", "model_cards", "src", "tests")
+FILES += ("CODE_OF_CONDUCT.md", "SECURITY.md", "constraints.txt", "mkdocs.yml", "pyproject.toml", "setup.cfg")
+FOLDERS = (".github", "benchmarks", "checkpoints", "docs", "examples", "model_cards", "src", "tests")
 
 
 @pytest.fixture(scope="module")

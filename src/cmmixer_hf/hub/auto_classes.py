@@ -45,8 +45,6 @@ AUTO_CLASSES = (
         AutoProcessor="media.processing_cmmixer.CMMixerProcessor",
     ),
 )
-# What AutoModel leads to in a repository whose retriever was shared with its code.
-RETRIEVERS = ("models.modeling_cmmixer.CMMixerForRetrieval", "models.modeling_cav_mae.CAVMAEForRetrieval")
 
 
 def register_auto_classes() -> None:
@@ -54,19 +52,6 @@ def register_auto_classes() -> None:
     sys.meta_path.insert(0, _WatchingFinder())
     for file in _THEIRS & sys.modules.keys():
         _register(file)
-
-
-def share_with_code() -> None:
-    """From now on `save_pretrained` and `push_to_hub` write our files beside the weights.
-
-    Who loads them with `trust_remote_code=True` needs transformers, and PyAV for the processor, but not this package.
-    There is no Auto class for retrieval: `AutoModel` then leads to [`CMMixerForRetrieval`] where that was shared.
-    """
-    shared = [(_last(auto), name) for auto, _, name in AUTO_CLASSES]
-    shared += [("AutoModel", f"{_PACKAGE}.{name}") for name in RETRIEVERS]
-    for auto, name in shared:
-        ours = getattr(importlib.import_module(_file(name)), _last(name))
-        ours.register_for_auto_class(auto)
 
 
 def _file(name: str) -> str:

@@ -1,5 +1,6 @@
 import importlib
 import json
+import signal
 import subprocess
 import sys
 from typing import get_type_hints
@@ -118,3 +119,25 @@ def test_prepare_index_and_search(clip_files, extractor, tiny_config, tmp_path, 
     assert found[0]["title"] == "clip2"
     assert found[0]["score"] == pytest.approx(1.0, abs=1e-3)
     assert len(found) == 3
+
+
+STUBBORN = """
+import sys, threading, time
+from cmmixer_hf import cli, settings
+def work(settings):
+    threading.Thread(target=time.sleep, args=[1000]).start()
+    print("working", flush=True)
+    time.sleep(1000)
+settings.work = work
+cli.VERBS["prepare"] = ("settings.PrepareSettings", "settings.work", "")
+sys.argv = ["cmmixer", "prepare", "clips", "shards"]
+sys.exit(cli.main())
+"""
+
+
+def test_ctrl_c_ends_a_verb_though_its_threads_go_on():
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"working\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=300) == 130
+        assert b"cmmixer: stopped" in process.stderr.read()

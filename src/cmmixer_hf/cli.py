@@ -6,7 +6,11 @@ A verb's work is imported when its settings have been read, so that help and mis
 import argparse
 import errno
 import os
+import signal
+import socket
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -59,10 +63,13 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 STOPPED = 130  # what a shell reports after Ctrl-C
+GRACE = 1.5  # seconds in which a verb may put away what is finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb. Returns its status, 0 where it has none; 1 after an error that can be mended, 130 after Ctrl-C."""
+    if arguments is None:
+        _end_soon_after_ctrl_c()
     words = list(sys.argv[1:] if arguments is None else arguments)
     verb = _overview().parse_args(words[:1]).verb
     try:
@@ -76,6 +83,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split())  # libraries' messages have several lines
         print(f"cmmixer: {message}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1
+
+
+def _end_soon_after_ctrl_c() -> None:
+    """End this process soon after Ctrl-C whatever threads and native code still do; every file is whole or absent."""
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    signal.set_wakeup_fd(theirs.fileno())
+
+    def wait(keep_open: socket.socket) -> None:
+        while signal.SIGINT not in ours.recv(64):
+            pass
+        time.sleep(GRACE)
+        os._exit(STOPPED)
+
+    threading.Thread(target=wait, args=[theirs], daemon=True).start()
 
 
 def _overview() -> argparse.ArgumentParser:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cmmixer_hf.data.workers import map_in_processes
+from cmmixer_hf.data.workers import map_in_processes, worker_context
 
 
 def square(number: int) -> int:
@@ -88,6 +88,33 @@ def test_items_are_taken_only_a_little_ahead():
     assert next(made) == 0
     made.close()
     assert len(taken) < 20
+
+
+def run_and_wait(folder: Path) -> None:
+    list(map_in_processes(pid_after_a_note, [folder] * 2, num_workers=2, died=lambda item, reason: 0))
+
+
+def test_workers_end_with_a_parent_that_is_killed_while_they_compute(tmp_path):
+    parent = worker_context().Process(target=run_and_wait, args=(tmp_path,))
+    parent.start()
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    parent.kill()
+    parent.join()
+    for note in tmp_path.iterdir():
+        wait_until(lambda note=note: not is_running(int(note.name)))
+
+
+def wait_until(condition) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it never happened")
+
+
+def is_running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_stopping_early_leaves_no_process(tmp_path):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
@@ -135,12 +137,20 @@ class _Worker(Generic[_Item, _Result]):
 
 def _serve(connection: Connection, function: Callable[[_Item], _Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
             item = connection.recv()
-        except EOFError:  # the parent is gone, be it by kill -9
+        except EOFError:
             return
         connection.send(function(item))
+
+
+def _end_with_parent() -> None:
+    """End this process once its parent is gone, be it by kill -9 in the middle of an item."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(PYTHON_ERROR)
 
 
 def worker_context() -> ForkServerContext | SpawnContext:

@@ -29,6 +29,7 @@ def test_what_is_written_is_found_again(tmp_path):
     rows = [row for part in work.rows({"a": "1", "b": "1", "c": "1"}) for row in part.to_pylist()]
     places = [("a", 0.0, 10.0), ("a", 10.0, 20.0), ("c", 0.0, 10.0), ("c", 10.0, 20.0)]
     assert sorted((row["path"], row["start"], row["end"]) for row in rows) == places
+    assert not any(part.schema.metadata for part in work.rows({"a": "1", "b": "1", "c": "1"}))
     assert work.errors({"b", "c"}) == {"b": ["b: bad"] * 2, "c": ["c: bad"]}
     assert work.errors({"a", "b"}) == {"b": ["b: bad"] * 2}
     work.clear()

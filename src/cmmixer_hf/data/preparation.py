@@ -10,9 +10,8 @@ from tqdm.auto import tqdm
 
 from ..media.reading import Sampling
 from ..settings import PrepareSettings
-from .batches import SourceError
 from .clips import ClipSpec
-from .prepared_clips import shard_path
+from .prepared_clips import SourceError, shard_path
 from .recipes import AnyClip, Recipe, ShardRow, prepare_clip
 from .selection import assign_splits, deduplicate
 from .shards import ERROR_TABLE, Job, Prepared, decode_rows, write_shard

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..settings import RayPrepareSettings
-from .batches import SourceError
 from .clips import ClipSpec
 from .preparation import find_clips, recipe_of, show_prepared, show_source
-from .prepared_clips import shard_path
+from .prepared_clips import SourceError, shard_path
 from .recipes import Recipe
 from .shards import Job, Prepared, decode_rows, write_shard
 from .sources.streams import SourceStream

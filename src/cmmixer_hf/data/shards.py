@@ -18,9 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..files import atomic_file, write_csv
-from .batches import SourceError
 from .clips import ClipSpec
-from .prepared_clips import SHARD_SCHEMA, shard_path
+from .prepared_clips import SHARD_SCHEMA, SourceError, shard_path
 from .recipes import Recipe, ShardRow, error_row, prepare_clip
 from .sources.streams import ClipSpecs, SourceStream
 from .workers import map_in_processes

@@ -158,5 +158,5 @@ def worker_context() -> ForkServerContext | SpawnContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cmmixer_hf"])
+    context.set_forkserver_preload([f"{__package__}.shards"])  # what a row needs, without torch
     return context

@@ -4,7 +4,6 @@ Each process embeds its share of the files and keeps what is done under `INDEX/u
 all are done, the first one makes the index of it in one step.
 """
 
-import csv
 import json
 import os
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from ..data.batches import SourceError
-from ..files import atomic_file
+from ..files import read_csv, write_csv
 from ..media.reading import MediaError
 from ..settings import IndexSettings
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
@@ -75,7 +74,7 @@ def build_index(settings: IndexSettings) -> None:
     folder = Path(settings.index)
     old = read_facts(folder)[0] if has_facts(folder) else None
     modality = settings.modality or (old.modality if old else MODALITIES[1])
-    library = read_library(settings.library, modality)
+    library, notes = read_library(settings.library, modality)
     # Without being told, accelerate takes processes that have no accelerator for strangers.
     state = PartialState(cpu=not torch.accelerator.is_available())
     embedder = open_embedder(
@@ -90,6 +89,7 @@ def build_index(settings: IndexSettings) -> None:
         _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
         _wait_for_everyone(state)
         if state.is_main_process:
+            print("\n".join(notes), end="\n" if notes else "")
             _finish(plan, facts, folder, unfinished)
 
 
@@ -154,9 +154,13 @@ def _plan(library: list[LibraryFile], settings: IndexSettings, facts: IndexFacts
     plan = Plan(vanished=known.keys() - {file.path for file in library})
     for file in tqdm(library, desc="comparing", unit="file", disable=not settings.content_hash):
         try:
-            now = stamp(file.path, content=settings.content_hash)
-        except OSError as error:
-            plan.errors[file.path] = [f"{file.path}: {error.strerror}; take it off the list"]
+            now = "" if file.error else stamp(file.path, content=settings.content_hash)
+        except (OSError, ValueError) as error:  # a name may hold a null byte
+            file = replace(
+                file, error=f"{file.path}: {getattr(error, 'strerror', None) or error}; take it off the list"
+            )
+        if file.error:
+            plan.errors[file.path] = [file.error]
             continue
         before, metadata = known.get(file.path, (None, None))
         if before is not None and same_stamp(before, now):
@@ -226,11 +230,9 @@ def _summary(plan: Plan, embedded: int, left_out: int) -> str:
 
 def _write_left_out(path: Path, errors: dict[str, list[str]], keep: set[str]) -> None:
     """The table of what could not be used; lines on files that this run did not look into stay."""
-    old = list(csv.reader(path.read_text().splitlines()))[1:] if path.is_file() else []
-    lines = [line for line in old if line[0] in keep and line[0] not in errors]
+    lines = [line for line in read_csv(path)[1:] if line[0] in keep and line[0] not in errors]
     lines += [[name, reason] for name, reasons in errors.items() for reason in reasons]
-    with atomic_file(path) as partial, partial.open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "reason"], *sorted(lines)])
+    write_csv(path, [["path", "reason"], *sorted(lines)])
 
 
 def _print_left_out(errors: dict[str, list[str]], table: Path) -> None:

@@ -1,29 +1,31 @@
 """A library to index: a folder of media files, or a manifest that lists them with their metadata."""
 
-import csv
-import json
 import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..data.batches import SourceError
-from ..data.preparation import find_media
-from ..files import file_digest
-from .index_rows import MEASURED
+from ..data.prepared_clips import SourceError
+from ..data.sources.folders import read_content
+from ..data.sources.tables import TableRow, read_rows
+from ..files import file_digest, readable
+from .index_rows import MEASURED, metadata_json
 
-MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl")
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
 @dataclass(frozen=True)
 class LibraryFile:
-    """A file of a library: its absolute path, what a manifest says of it, and what it tells of itself."""
+    """A file of a library: its absolute path, what a manifest says of it, and what it tells of itself.
+
+    `error` is why a row of a manifest, or a file by its name alone, cannot be used.
+    """
 
     path: str
     metadata: dict[str, Any] = field(default_factory=dict)
     measured: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
 
     @property
     def known(self) -> dict[str, Any]:
@@ -31,36 +33,57 @@ class LibraryFile:
         return {**self.metadata, MEASURED: {"title": Path(self.path).stem} | self.measured}
 
 
-def read_library(library: str | os.PathLike, modality: str) -> list[LibraryFile]:
+def read_library(library: str | os.PathLike, modality: str) -> tuple[list[LibraryFile], list[str]]:
     """The media files of a folder, or those that a CSV, TSV or JSONL names in its column `path` (or `audio`, `video`).
 
-    Paths in a manifest are relative to it. Other columns are metadata. A file that several
-    lines name (one track of several videos) counts once, with the metadata of the first.
+    Paths in a manifest are relative to it. Other columns are metadata. A file that several lines name (one track of
+    several videos) counts once, with the metadata of the first. What cannot be used is a file with an `error`.
+
+    Returns:
+        The files, and what to tell about them.
 
     Raises:
-        SourceError: there is no such library, it names no file, or the manifest cannot be read.
+        SourceError: there is no such library, or it names no file.
     """
     library = Path(library)
     if library.suffix.lower() not in MANIFEST_SUFFIXES or library.is_dir():
-        return [LibraryFile(os.path.abspath(path)) for path in find_media(library)]
+        content = read_content(library)
+        return [_file(path, {}) for path in content.media], content.notes()
+    if not library.is_file():
+        raise SourceError(f"{library} does not exist: give a folder of media files, or a CSV or JSONL that names them")
     files: dict[str, LibraryFile] = {}
-    for number, row in _manifest_rows(library):
-        name = next((row[column] for column in ("path", modality) if row.get(column)), None)
-        if name is None:
-            raise SourceError(f"{library}, line {number} names no file: give a column `path` or `{modality}`")
-        if reserved := row.keys() & {"start", "end", MEASURED}:
-            raise SourceError(
-                f"{library} has a column `{min(reserved)}`, which `cmmixer index` writes itself (files are cut by "
-                "--section_seconds alone): rename it"
-            )
-        metadata = {
-            key: value for key, value in row.items() if key not in ("path", modality) and value not in ("", None)
-        }
-        file = LibraryFile(os.path.abspath(library.parent / name), metadata)
+    for row in read_rows(library, {"path", modality}):
+        file = _listed(row, library.parent, modality)
         files.setdefault(file.path, file)
-    if not files:
-        raise SourceError(f"{library} names no file: give it lines with a column `path` or `{modality}`")
-    return list(files.values())
+    if (errors := [file.error for file in files.values() if file.error]) and len(errors) == len(files):
+        raise SourceError(f"{library} names no file that can be used: {errors[0]}")
+    return list(files.values()), []
+
+
+def _listed(row: TableRow, folder: Path, modality: str) -> LibraryFile:
+    if row.error:
+        return LibraryFile(row.where, error=f"{row.where}: {row.error}")
+    if reserved := row.values.keys() & {"start", "end", MEASURED}:
+        raise SourceError(
+            f"{row.where.rpartition(',')[0]} has a column `{min(reserved)}`, which `cmmixer index` writes itself (files "
+            "are cut by --section_seconds alone): rename it"
+        )
+    metadata = dict(row.values)
+    named = [metadata.pop(column) for column in ("path", modality) if column in metadata]
+    if not named:
+        return LibraryFile(row.where, error=f"{row.where}: names no file: give a column `path` or `{modality}`")
+    return _file(folder / str(named[0]), metadata)
+
+
+def _file(path: Path, metadata: dict[str, Any]) -> LibraryFile:
+    """A file with what is known of it; an error where either is no text that an index can hold."""
+    whole = os.path.abspath(path)
+    text = whole + metadata_json(metadata)
+    if readable(text) != text:
+        return LibraryFile(
+            readable(whole), error=f"{readable(whole)}: its name or metadata are no text in UTF-8; rename it"
+        )
+    return LibraryFile(whole, metadata)
 
 
 def stamp(path: str, *, content: bool = False) -> str:
@@ -104,23 +127,3 @@ def sections(duration: float, seconds: float | None, hop: float | None) -> list[
     count = 1 + math.ceil(round((duration - seconds) / (hop or seconds / 2), 6))
     starts = [(duration - seconds) * number / (count - 1) for number in range(count)]
     return [(round(start, 3), round(start + seconds, 3)) for start in starts]
-
-
-def _manifest_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The lines of a manifest, numbered as an editor does."""
-    if not path.is_file():
-        raise SourceError(f"{path} does not exist: give a folder of media files, or a CSV or JSONL that names them")
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            if path.suffix.lower() == ".jsonl":
-                for number, line in enumerate(file, 1):
-                    if line.strip():
-                        yield number, dict(json.loads(line))
-            else:
-                reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-                for row in reader:
-                    yield reader.line_num, {key: value for key, value in row.items() if key is not None}
-    except (UnicodeDecodeError, csv.Error, TypeError, ValueError) as error:
-        raise SourceError(
-            f"{path} cannot be read as a manifest ({error}): write it as CSV or JSONL in UTF-8"
-        ) from error

@@ -58,7 +58,8 @@ class Unfinished:
         for part in self._parts():
             places = zip(part["path"].to_pylist(), part["stamp"].to_pylist(), strict=True)
             wanted = pa.array([stamps.get(path) == stamp for path, stamp in places], pa.bool_())
-            yield part if pc.all(wanted).as_py() else part.filter(wanted)
+            rows = part if pc.all(wanted).as_py() else part.filter(wanted)
+            yield rows.replace_schema_metadata(None)  # an index has no use for what was wrong with other files
 
     def errors(self, paths: Container[str]) -> dict[str, list[str]]:
         """What was wrong with the files that are named, by path."""

@@ -65,8 +65,8 @@ def _listed(row: TableRow, folder: Path, modality: str) -> LibraryFile:
         return LibraryFile(row.where, error=f"{row.where}: {row.error}")
     if reserved := row.values.keys() & {"start", "end", MEASURED}:
         raise SourceError(
-            f"{row.where.rpartition(',')[0]} has a column `{min(reserved)}`, which `cmmixer index` writes itself (files "
-            "are cut by --section_seconds alone): rename it"
+            f"{row.where.rpartition(',')[0]} has a column `{min(reserved)}`, which `cmmixer index` writes itself "
+            "(files are cut by --section_seconds alone): rename it"
         )
     metadata = dict(row.values)
     named = [metadata.pop(column) for column in ("path", modality) if column in metadata]

@@ -19,7 +19,7 @@ from render import by_seed, differences, paired, show, verdict
 from torch import Tensor, nn
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
-from cmmixer_hf.models import even_noise, info_nce, reconstruction_loss, stack_patches
+from cmmixer_hf.models import even_noise, info_nce, patchify, reconstruction_loss
 from cmmixer_hf.training import read_settings
 
 FINETUNING, PRETRAINING = "contrastive", "solo-cutmix"  # baselines
@@ -84,14 +84,14 @@ class HiddenModality(CMMixerForPreTraining):
         """As [`CMMixerForPreTraining`] with weights between 0 and 1 a patch and modality."""
         output = super().forward(pixel_values, audio_values, return_dict=True, **kwargs)
         shows_video = output.mixing_mask.expand_as(pixel_values)
-        share = stack_patches(shows_video, self.config).mean(-1)
+        share = patchify(shows_video, self.config.patch_size).mean(-1)
         losses = []
         for stack, logits, shown in (
             (pixel_values, output.video_logits, share),
             (audio_values, output.audio_logits, 1 - share),
         ):
             weights = torch.maximum(output.mask, 1 - shown)
-            losses.append(reconstruction_loss(logits, stack_patches(stack, self.config), weights))
+            losses.append(reconstruction_loss(logits, patchify(stack, self.config.patch_size), weights))
         output.video_loss, output.audio_loss = losses
         output.loss = losses[0] + losses[1]
         return output
@@ -110,7 +110,7 @@ class ContrastiveToo(CMMixerForPreTraining):
     def _segments(self, stack: Tensor) -> Tensor:
         """Embeddings of the segments, (batch, K, hidden), from as many visible tokens of each."""
         batch, segments = stack.shape[:2]
-        tokens = stack_patches(stack, self.config).shape[1]
+        tokens = patchify(stack, self.config.patch_size).shape[1]
         noise = even_noise(torch.rand(batch, tokens, device=stack.device), segments)
         encoded = self.cmmixer(stack, noise=noise, mask_ratio=0.5, return_dict=True)
         # Kept tokens come in the order of the noise: the first of every segment, then the second of every segment.
@@ -159,8 +159,7 @@ CHANGES: dict[str, dict[str, Arm]] = {
     PRETRAINING: {
         "mask-75": pretrained("mask ratio 0.75", mask_ratio=0.75),
         "norm-pix": pretrained("patches normalised by their own mean and deviation", norm_pix_loss=True),
-        "aligned": pretrained("boxes aligned with patches", mixer_kwargs={"align": 8}),
-        "hidden-modality": pretrained("loss on the hidden modality of visible patches", HiddenModality),
+        "hidden-modality": pretrained("loss on the hidden modality of visible patches", HiddenModality, loss_on="all"),
         "contrastive-too": pretrained("contrastive term in pre-training", ContrastiveToo),
         "quarter": Arm("a quarter of the budget in pre-training", pretrain(), towers(), share=0.25),
         "pretraining-rate-3e-3": Arm(

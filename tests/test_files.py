@@ -3,7 +3,7 @@ import hashlib
 
 import pytest
 
-from cmmixer_hf.files import atomic_directory, atomic_file, file_digest, read_csv, write_csv
+from cmmixer_hf.files import atomic_directory, atomic_file, file_digest, new_directory, read_csv, write_csv
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -15,6 +15,21 @@ def test_a_file_is_whole_or_absent(tmp_path):
     with atomic_file(target) as partial:
         partial.write_text("whole")
     assert [path.read_text() for path in target.parent.iterdir()] == ["whole"]
+
+
+def test_a_new_folder_replaces_nothing(tmp_path):
+    with new_directory(tmp_path / "a" / "model") as partial:
+        (partial / "weights").touch()
+    for taken in (tmp_path / "a", tmp_path / "a" / "model", tmp_path / "a" / "model" / "weights"):
+        with pytest.raises(FileExistsError, match="name a new or empty folder"), new_directory(taken):
+            pass
+    with pytest.raises(OSError, match="not empty"), new_directory(tmp_path / "b") as partial:
+        (partial / "weights").touch()
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "thesis").touch()  # somebody else was quicker
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "a", "a/model", "a/model/weights", "b", "b/thesis"
+    ]  # fmt: skip
 
 
 def test_a_failed_folder_leaves_the_old_one(tmp_path):

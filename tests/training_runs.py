@@ -61,7 +61,7 @@ def final_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any], list[A
     newest = sorted(folder.glob("checkpoints/step-*"))[-1]
     rest = torch.load(newest / "training.pt", weights_only=True)
     state, groups = rest["optimizer"]["state"], json.dumps(rest["optimizer"]["param_groups"])
-    return load_file(newest / "model.safetensors"), state, [groups, untimed(rest["others"]["log"]["history"])]
+    return load_file(newest / "model.safetensors"), state, [groups, untimed(rest["parts"]["log"]["history"])]
 
 
 def train_until_killed(clips: Path, folder: Path, where: str, changes: dict[str, Any]) -> None:

@@ -79,6 +79,30 @@ def readable(text: str) -> str:
     return text.encode(errors="backslashreplace").decode()
 
 
+@contextmanager
+def new_directory(path: str | os.PathLike) -> Iterator[Path]:
+    """As [`atomic_directory`], but only for a folder that is not there yet, or is empty: nothing is ever replaced.
+
+    Raises:
+        FileExistsError: the folder holds something, or is a file.
+    """
+    target = Path(path)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(
+            f"{target} is there already, and nothing in it is overwritten: name a new or empty folder"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial-{secrets.token_hex(8)}")
+    partial.mkdir()
+    try:
+        yield partial
+        if target.exists():
+            target.rmdir()  # refuses where something has come meanwhile
+        os.replace(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file's bytes, in hexadecimal. Raises OSError where it cannot be read."""
     with open(path, "rb") as file:

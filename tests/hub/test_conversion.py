@@ -1,12 +1,22 @@
 """Weights from elsewhere: equal outputs, and an account of every key."""
 
+import argparse
+import os
+
 import pytest
 import torch
 from safetensors.torch import save_file
 from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining
-from cmmixer_hf.hub.conversion import ConvertSettings, convert, infer_config, load_weights, read_weights
+from cmmixer_hf.hub.conversion import (
+    ConvertSettings,
+    WeightsFileError,
+    convert,
+    infer_config,
+    load_weights,
+    read_weights,
+)
 from cmmixer_hf.models.patching import sincos_positions
 
 SIDE, PATCH, HIDDEN = 64, 16, 128
@@ -118,9 +128,8 @@ def test_duet_gets_a_decoder_for_each_modality(vit_mae):
     assert report.used["module.decoder_pred_mel.bias"] == ["decoders.1.heads.audio.bias"]
 
 
-def test_the_released_layout_is_interleaved(vit_mae):
+def test_sizes_come_from_the_shapes(vit_mae):
     config = infer_config(as_released(vit_mae.state_dict()))
-    assert config.frame_layout == "interleaved"
     assert (config.hidden_size, config.num_attention_heads, config.num_hidden_layers) == (HIDDEN, 2, 2)
     assert (config.decoder_hidden_size, config.decoder_num_attention_heads) == (32, 16)
 
@@ -161,6 +170,73 @@ def test_conversion_leaves_a_model_and_an_account_of_every_key(vit_mae, tmp_path
     assert torch.equal(model.cmmixer.cls_token, vit_mae.vit.embeddings.cls_token)
     assert model.config.decoder_hidden_size == (32 if keep_decoder else 256)
     assert bool(report.unfitting) != keep_decoder
+
+
+@pytest.mark.parametrize("made_of", ["a user's file", "an earlier conversion"])
+def test_nothing_in_a_folder_is_deleted_or_overwritten(vit_mae, tmp_path, made_of):
+    vit_mae.save_pretrained(tmp_path / "theirs")
+    settings = ConvertSettings(str(tmp_path / "theirs"), str(tmp_path / "ours"))
+    if made_of == "a user's file":
+        (tmp_path / "ours").mkdir()
+        (tmp_path / "ours" / "thesis.txt").write_text("years of work")
+    else:
+        convert(settings)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "ours").iterdir()}
+    with pytest.raises(FileExistsError, match="nothing in it is overwritten: name a new or empty folder"):
+        convert(settings)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "ours").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "theirs"]
+    (tmp_path / "empty").mkdir()
+    convert(ConvertSettings(str(tmp_path / "theirs"), str(tmp_path / "empty")))
+    assert (tmp_path / "empty" / "config.json").exists()
+
+
+def test_what_training_programs_save_is_read(vit_mae, tmp_path):
+    state = as_original(vit_mae.state_dict())
+    arguments = argparse.Namespace(batch_size=64, model="mae_vit_base_patch16", lr=1e-3)
+    torch.save({"model": state, "optimizer": {}, "epoch": 3, "args": arguments}, tmp_path / "mae.pth")
+    torch.save({"state_dict": state, "epoch": 3}, tmp_path / "lightning.pt")
+    for name in ("mae.pth", "lightning.pt"):
+        read = read_weights(str(tmp_path / name))
+        torch.testing.assert_close(read, state, rtol=0, atol=0)
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def refusal(source) -> str:
+    with pytest.raises(WeightsFileError) as caught:
+        read_weights(str(source))
+    assert "weights_only" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_pickle_of_more_than_tensors_is_refused_in_a_sentence(vit_mae, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": vit_mae.state_dict(), "hook": Payload()}, tmp_path / "evil.pth")
+    assert "evil.pth holds more than weights (posix.mkdir), and reading that could run code" in refusal("evil.pth")
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize("left", [0, 100, 0.5])
+def test_a_file_that_is_cut_off_is_named(vit_mae, tmp_path, kind, left):
+    vit_mae.save_pretrained(tmp_path / "whole")
+    path = tmp_path / f"weights.{kind}"
+    if kind == "pth":
+        torch.save(vit_mae.state_dict(), path)
+    else:
+        save_file({name: tensor.contiguous() for name, tensor in vit_mae.state_dict().items()}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: left if isinstance(left, int) else int(left * len(content))])
+    assert f"weights.{kind} (" in refusal(path)
+
+
+def test_a_file_without_named_tensors_is_refused(tmp_path):
+    torch.save([torch.zeros(3)], tmp_path / "list.pt")
+    assert "list.pt holds no tensors by name" in refusal(tmp_path / "list.pt")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "pth", "folder"])

@@ -32,7 +32,7 @@ def test_the_defaults_are_the_published_values():
         ({"num_joint_layers": 0}, "num_joint_layers.*got 0"),
         ({"num_joint_layers": 13}, "num_joint_layers.*got 13"),
         ({"mask_ratio": 1.0}, "mask_ratio"),
-        ({"mask_ratio": 0.0}, "no patch to reconstruct"),
+        ({"mask_ratio": 0.0}, r"mask_ratio=0\.0 hides none of 196 patches of a frame"),
         ({"temperature": 0.0}, "temperature"),
         ({"reconstruction_weight": 0, "contrastive_weight": 0}, "loss weights"),
         ({"contrastive_weight": -1.0}, "loss weights"),

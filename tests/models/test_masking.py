@@ -7,6 +7,7 @@ from cmmixer_hf.models.masking import (
     MASK_STRUCTURES,
     even_noise,
     kept_tokens,
+    masking_noise,
     random_masking,
     restore,
     select,
@@ -19,10 +20,38 @@ NOISE = torch.rand(3, 24, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("ratio", [0.0, 0.25, 0.5, 0.75, 0.99])
 def test_kept_and_removed_tokens_divide_all(ratio):
     ids_keep, _, mask = random_masking(NOISE, ratio)
-    kept = max(1, round(24 * (1 - ratio)))
+    kept = max(1, int(24 * (1 - ratio)))
     assert ids_keep.shape == (3, kept)
     assert mask.sum(1).tolist() == [24 - kept] * 3
     assert mask.gather(1, ids_keep).sum() == 0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "ratio", "kept"), [(16, 0.9, 1), (8, 0.06, 7), (4, 0.1, 3), (1, 0.5, 1), (1568, 0.75, 392), (3, 0.99, 1)]
+)
+def test_as_many_tokens_are_kept_as_mae_keeps_and_one_at_least(tokens, ratio, kept):
+    assert kept_tokens(tokens, ratio) == max(1, int(tokens * (1 - ratio))) == kept
+
+
+@pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan")])
+def test_an_impossible_ratio_is_refused(ratio):
+    with pytest.raises(ValueError, match=r"mask_ratio must lie in \[0, 1\), got"):
+        random_masking(NOISE, ratio)
+
+
+def test_noise_of_another_shape_is_refused_with_both():
+    assert masking_noise(NOISE, 3, 24) is NOISE
+    with pytest.raises(ValueError, match=r"\(3, 25\), got \(3, 24\)"):
+        masking_noise(NOISE, 3, 25)
+
+
+def test_even_noise_breaks_ties_between_segments_by_the_noise():
+    """Which segments lose a token more is drawn too; none is preferred."""
+    noise = torch.rand(4000, 12, generator=torch.Generator().manual_seed(1))
+    assert len(even_noise(noise, 4).unique()) > 12
+    removed = random_masking(even_noise(noise, 4), 0.5)[2].unflatten(1, (4, 3)).sum(2)
+    assert set(removed.unique().tolist()) == {1.0, 2.0}
+    assert (removed.mean(0) - 1.5).abs().max() < 0.05
 
 
 def test_the_smallest_noise_stays():

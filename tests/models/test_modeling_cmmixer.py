@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from small_models import HEADS, TOKENS, build, inputs, main_output, stacks
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import (
@@ -20,6 +21,7 @@ from cmmixer_hf import (
     CMMixerForRetrieval,
     CMMixerModel,
 )
+from cmmixer_hf.models import MissingWeightsError
 from cmmixer_hf.models.layers import eager_attention_forward
 from cmmixer_hf.models.patching import patchify
 
@@ -145,28 +147,69 @@ def test_the_loss_is_that_of_masked_patches_or_of_all(decoder):
         torch.testing.assert_close(output.loss, output.video_loss + output.audio_loss)
 
 
-@pytest.mark.parametrize("layout", ["side_by_side", "interleaved"])
+@pytest.mark.parametrize("decoder", ["solo", "duet"])
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
-def test_a_prediction_without_error_gives_back_the_original(layout, norm_pix_loss):
-    model = build("pretraining", norm_pix_loss=norm_pix_loss, frame_layout=layout)
+def test_training_predicts_only_what_enters_the_loss(decoder, norm_pix_loss):
+    model, given = build("pretraining", decoder_type=decoder, norm_pix_loss=norm_pix_loss), inputs("pretraining")
+    everything = model(**given)
+    assert everything.ids_predicted is None
+    hidden = model.train()(**given)
+    assert hidden.video_logits.shape == (2, TOKENS // 2, 768)
+    places = hidden.ids_predicted[..., None].expand(-1, -1, 768)
+    torch.testing.assert_close(hidden.video_logits, everything.video_logits.gather(1, places))
+    torch.testing.assert_close(hidden.loss, everything.loss)
+    assert everything.mask.gather(1, hidden.ids_predicted).min() == 1
+    assert model(**given, return_loss=False).video_logits.shape == (2, TOKENS, 768)
+    assert build("pretraining", loss_on="all").train()(**given).video_logits.shape == (2, TOKENS, 768)
+
+
+def test_a_part_of_the_hidden_patches_is_decoded_another_one_each_time():
+    model = build("pretraining", decoded_share=0.5).train()
+    decoded = []
+    for decoder in model.decoders:
+        decoder.layers[0].register_forward_hook(lambda layer, args, output: decoded.append(output.shape[1]))
+    outputs = [model(**stacks()) for _ in range(8)]
+    visible, predicted = TOKENS // 2, TOKENS // 4
+    assert decoded == [1 + visible + predicted] * 8
+    for output in outputs:
+        assert output.ids_predicted.shape == (2, predicted)
+        assert output.mask.gather(1, output.ids_predicted).min() == 1
+        target = patchify(stacks()["audio_values"], 16)
+        error = output.audio_logits - target.gather(1, output.ids_predicted[..., None].expand(-1, -1, 768))
+        torch.testing.assert_close(output.audio_loss, error.square().mean())
+    assert len({tuple(output.ids_predicted[0].sort()[0].tolist()) for output in outputs}) > 3
+    assert model.eval()(**stacks()).video_logits.shape == (2, TOKENS, 768)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_mask_that_hides_nothing_of_a_short_clip_is_refused(training):
+    model = build("pretraining", mask_ratio=0.06).train(training)
+    short = {name: stack[:, :1, :, :16, :16] for name, stack in stacks().items()}
+    with pytest.raises(ValueError, match=r"mask_ratio=0\.06 hides none of 1 patches"):
+        model(**short)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("noise", (2, TOKENS + 1), r"\(2, 12\), got \(2, 13\)"),
+        ("mixing_mask", (2, 2, 3, 32, 48), r"\(2, 2, 1, 32, 48\)"),
+    ],
+)
+def test_draws_of_another_shape_are_refused_with_both(name, shape, message):
+    with pytest.raises(ValueError, match=message):
+        build("pretraining")(**stacks(), **{name: torch.zeros(shape)})
+
+
+@pytest.mark.parametrize("norm_pix_loss", [False, True])
+def test_a_prediction_without_error_gives_back_the_original(norm_pix_loss):
+    model = build("pretraining", norm_pix_loss=norm_pix_loss)
     original = 2 * stacks()["pixel_values"] + 1
     perfect = patchify(original, 16)
-    if layout == "interleaved":
-        perfect = patchify(original.permute(0, 2, 3, 4, 1).flatten(3)[:, None], 16)
     if norm_pix_loss:
         perfect = (perfect - perfect.mean(-1, keepdim=True)) / (perfect.var(-1, keepdim=True) + 1e-6).sqrt()
     assert model.reconstruction_loss(perfect, original, torch.ones(2, TOKENS)) < 1e-10
     torch.testing.assert_close(model.unpatchify(perfect, original), original)
-
-
-def test_an_interleaved_clip_is_one_wide_frame():
-    both = stacks()
-    wide = {name: stack.permute(0, 2, 3, 4, 1).flatten(3)[:, None] for name, stack in both.items()}
-    interleaved, plain = build("model", frame_layout="interleaved"), build("model")
-    expected = plain(pixel_values=wide["pixel_values"]).last_hidden_state
-    assert torch.equal(interleaved(pixel_values=both["pixel_values"]).last_hidden_state, expected)
-    with pytest.raises(ValueError, match=r"segments.*interleaved"):
-        build("retrieval", frame_layout="interleaved")
 
 
 def test_given_draws_make_pretraining_deterministic_and_seeds_reproduce_the_others():
@@ -208,7 +251,7 @@ def test_mixer_options_reach_the_mixer():
     [({"mixer": "cutout"}, "'cutmix'.*'cutout'"), ({"mixer_kwargs": {"boxes": 2}}, "num_boxes.*'boxes'")],
 )
 def test_an_unknown_mixer_or_option_is_refused_when_the_model_is_built(options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(StrictDataclassError, match=message):
         build("pretraining", **options)
 
 
@@ -238,8 +281,9 @@ def test_both_towers_come_from_one_checkpoint(tmp_path):
 
 def test_a_checkpoint_without_an_encoder_is_refused(tmp_path):
     build("retrieval").save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match=r"lacks \d+ weights of the encoder: .* with from_pretrained"):
-        CMMixerForRetrieval.from_encoder_pretrained(str(tmp_path))
+    for wrong in (CMMixerForRetrieval.from_encoder_pretrained, CMMixerModel.from_pretrained, AutoModel.from_pretrained):
+        with pytest.raises(MissingWeightsError, match=r"lacks \d+ weights of CMMixerModel .*load it with CMMixerForR"):
+            wrong(str(tmp_path))
 
 
 def test_changing_one_tower_changes_neither_the_other_nor_the_source():
@@ -257,7 +301,8 @@ def test_segments_are_means_of_their_frames_tokens():
     tokens = features.last_hidden_state[:, 1:].unflatten(1, (2, 6))
     expected = torch.nn.functional.normalize(tokens.mean(2), dim=-1)
     torch.testing.assert_close(features.segment_embeds, expected)
-    torch.testing.assert_close(features.pooler_output.norm(dim=-1), torch.ones(2))
+    pooled = torch.nn.functional.normalize(tokens.mean((1, 2)), dim=-1)  # not of the normalised segments
+    torch.testing.assert_close(features.pooler_output, pooled)
 
 
 def test_dropping_tokens_leaves_equally_many_of_every_segment_in_training_alone():

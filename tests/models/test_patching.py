@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cmmixer_hf.models.patching import deinterleave, interleave, patchify, sincos_positions, unpatchify
+from cmmixer_hf.models.patching import patchify, sincos_positions, unpatchify
 
 
 @pytest.mark.parametrize("size", [(32, 32), (32, 64), (48, 16)])
@@ -28,13 +28,6 @@ def test_a_patch_is_what_a_strided_convolution_sees():
     weight = convolution.weight.permute(0, 2, 3, 1).flatten(1)
     expected = convolution(stack[:, 0]).flatten(2).transpose(1, 2)
     torch.testing.assert_close(patchify(stack, 16) @ weight.T + convolution.bias, expected)
-
-
-def test_interleaved_patches_hold_columns_of_all_frames():
-    stack = torch.arange(8.0).view(1, 8, 1, 1, 1).expand(2, 8, 3, 32, 32)
-    columns = patchify(interleave(stack), 16).view(2, -1, 16, 16, 3)[0, 0, 0, :, 0]
-    assert columns.tolist() == [*range(8)] * 2
-    assert torch.equal(deinterleave(interleave(stack), 8), stack)
 
 
 def test_no_two_positions_are_alike_and_all_have_one_length():

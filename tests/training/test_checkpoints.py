@@ -1,8 +1,10 @@
+import errno
 import logging
 import os
 import shutil
 
 import pytest
+import torch
 from distributed import run_alone
 
 from cmmixer_hf.training.checkpoints import CheckpointError, Checkpoints
@@ -76,8 +78,7 @@ def test_a_writer_that_fails_leaves_what_was_there(checkpoints):
 
 def test_what_a_killed_writer_leaves_is_never_taken_and_tidied_away(checkpoints):
     assert run_alone(die_while_saving, checkpoints) == -9
-    (checkpoints.folder / ".DS_Store").write_text("a file that somebody's system left")
-    left = [path for path in checkpoints.folder.iterdir() if path.name.startswith(".")]
+    left = [path for path in checkpoints.folder.iterdir() if path.name.startswith(".step-")]
     assert left
     assert checkpoints.newest().name == "step-00000200"
     checkpoints.tidy()
@@ -86,6 +87,34 @@ def test_what_a_killed_writer_leaves_is_never_taken_and_tidied_away(checkpoints)
 
 def die_while_saving(checkpoints):
     checkpoints.save(300, lambda folder: (write(folder), os.kill(os.getpid(), 9)))
+
+
+def test_files_of_others_are_neither_taken_for_checkpoints_nor_deleted(checkpoints):
+    for name in (".DS_Store", "notes.txt", "step-notes.txt"):
+        (checkpoints.folder / name).write_text("not ours")
+    (checkpoints.folder / "step-by-step").mkdir()
+    assert checkpoints.newest().name == "step-00000200"
+    checkpoints.save(300, write)
+    checkpoints.tidy(delete_all=True)
+    left = {path.name for path in checkpoints.folder.iterdir()}
+    assert left == {".DS_Store", "notes.txt", "step-notes.txt", "step-by-step"}
+
+
+def test_a_full_disk_is_said_so(checkpoints):
+    def fill(folder):
+        write(folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(CheckpointError, match=r"the disk of .* is full .* no checkpoint was written: free some"):
+        checkpoints.save(300, fill)
+    assert names(checkpoints) == ["step-00000010", "step-00000200"]
+
+
+@pytest.mark.skipif(not os.access("/dev/full", os.W_OK), reason="/dev/full is not here")
+def test_what_torch_says_of_a_full_disk_is_understood(checkpoints, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(CheckpointError, match="is full"):
+        checkpoints.save(300, lambda folder: torch.save(torch.zeros(1 << 20), "/dev/full"))
 
 
 def test_starting_over_deletes_all(checkpoints):

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 import signal
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from distributed import run_alone
 from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, train_until_killed, untimed
 
 from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForPreTraining, CMMixerForRetrieval
+from cmmixer_hf.files import file_digest
 from cmmixer_hf.training.checkpoints import CheckpointError, identity
 from cmmixer_hf.training.loader import plan_order
 from cmmixer_hf.training.settings import TrainingSettings
@@ -29,7 +31,7 @@ RUN = {
 BATCH, WRITING, SEALING = (
     "cmmixer_hf.training.model_inputs:ModelInputs.__call__",
     "torch:save",
-    "cmmixer_hf.training.checkpoints:_digest",
+    "cmmixer_hf.training.checkpoints:file_digest",
 )
 POINTS = {
     "before there is a checkpoint": f"{BATCH}:3",
@@ -140,9 +142,67 @@ def test_a_scripts_own_settings_count_too():
 
 def test_model_and_extractor_make_another_run():
     assert run_identity() == run_identity(model=make_model(), extractor=EXTRACTOR)
-    others = [make_model(mask_ratio=0.75), make_model(CMMixerForRetrieval), make_model(mixer_kwargs={"align": 8})]
+    others = [make_model(mask_ratio=0.75), make_model(CMMixerForRetrieval), make_model(mixer_kwargs={"num_boxes": 2})]
     assert all(run_identity() != run_identity(model=model) for model in others)
     assert run_identity() != run_identity(extractor=CMMixerFeatureExtractor(image_size=32, num_frames=2, n_fft=512))
+
+
+def test_clips_that_compete_are_part_of_a_contrastive_run():
+    """Accumulation adds no negatives: a larger batch or more processes do."""
+
+    def contrastive(**options) -> dict:
+        return run_identity(model=make_model(CMMixerForRetrieval), **options)
+
+    two_processes = contrastive(processes=2, batch_size=7)
+    assert two_processes == contrastive(batch_size=14)
+    assert two_processes != contrastive(batch_size=7, accumulation_steps=2)
+    assert two_processes != contrastive(batch_size=7)
+    assert run_identity(processes=2, batch_size=7) == run_identity(batch_size=7, accumulation_steps=2)
+
+
+def test_a_contrastive_run_is_not_resumed_with_fewer_negatives(prepared_folder, tmp_path):
+    short = {"max_steps": 1, "save_steps": 1, "warmup_epochs": 0.0}
+    run_training(prepared_folder, tmp_path, CMMixerForRetrieval, batch_size=4, **short)
+    with pytest.raises(
+        CheckpointError, match=r"clips_that_compete = 4, this one has 2: accumulation adds no negatives"
+    ):
+        run_training(prepared_folder, tmp_path, CMMixerForRetrieval, batch_size=2, accumulation_steps=2, **short)
+
+
+def test_a_finished_run_goes_on_with_more_epochs(prepared_folder, tmp_path, caplog):
+    whole = run_training(prepared_folder, tmp_path / "whole", epochs=4)
+    first = run_training(prepared_folder, tmp_path / "parts", epochs=2)
+    both = run_training(prepared_folder, tmp_path / "parts", epochs=4)
+    assert "a finished run of 4 steps goes on to step 8" in caplog.text
+    assert untimed(both[:4]) == untimed(first)
+    assert [entry["step"] for entry in both] == list(range(1, 9))
+    rates = [[entry["learning_rate"] for entry in history[4:]] for history in (both, whole)]
+    assert rates[0] == pytest.approx(rates[1])  # the longer schedule from here
+    with pytest.raises(CheckpointError, match=r"steps = 8, this one has 4: only a finished run can be made longer"):
+        run_training(prepared_folder, tmp_path / "parts", epochs=2)
+
+
+def test_a_run_under_way_is_not_made_longer(prepared_folder, tmp_path):
+    assert run_alone(train_until_killed, prepared_folder, tmp_path, f"{BATCH}:10", RUN) == -signal.SIGKILL
+    with pytest.raises(CheckpointError, match="steps = 9, this one has 12"):
+        run_training(prepared_folder, tmp_path, **(RUN | {"epochs": 4}))
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_a_forged_checkpoint_is_refused_in_a_sentence(uninterrupted, prepared_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(uninterrupted, "run")
+    newest = sorted(Path("run/checkpoints").iterdir())[-1]
+    torch.save({"optimizer": Payload()}, newest / "training.pt")
+    manifest = json.loads((newest / "manifest.json").read_text())
+    (newest / "manifest.json").write_text(json.dumps(manifest | {"training.pt": file_digest(newest / "training.pt")}))
+    with pytest.raises(CheckpointError, match=r"training\.pt is not what a training of this package writes"):
+        run_training(prepared_folder, Path("run"), **RUN)
+    assert not Path("pwned").exists()
 
 
 def test_another_model_is_refused_by_the_name_of_what_differs(uninterrupted, prepared_folder, tmp_path):

@@ -1,10 +1,13 @@
 import json
+import multiprocessing
+import time
 
 import numpy as np
 import pytest
 from training_runs import make_settings
 
-from cmmixer_hf.training.run_folder import RunFolder, describe_environment
+from cmmixer_hf.training import run_folder
+from cmmixer_hf.training.run_folder import RunFolder, RunFolderError, describe_environment
 from cmmixer_hf.training.settings import TrainingSettings, read_settings
 
 
@@ -17,6 +20,63 @@ def test_what_runs_is_written_down_before_it_runs(tmp_path):
     assert environment["processes"] == 3
     assert {"torch", "transformers", "accelerate"} <= set(environment["packages"])
     assert environment["devices"]
+
+
+@pytest.mark.parametrize("name", ["README.md", "settings.yaml", "config.json", "checkpoints"])
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(name, tmp_path):
+    (tmp_path / name).mkdir() if name == "checkpoints" else (tmp_path / name).write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    message = rf"holds {name}, which no training wrote .* choose another output_dir"
+    with pytest.raises(RunFolderError, match=message), RunFolder(tmp_path).held():
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {name, "notes.txt"}
+
+
+def test_files_of_other_names_are_in_nobodys_way(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    folder = RunFolder(tmp_path)
+    with folder.held():
+        folder.begin(make_settings(tmp_path), [], processes=1)
+    with folder.held():  # again, now that it is a run's
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def hold_until_killed(folder):
+    with RunFolder(folder).held():
+        (folder / "held").touch()
+        time.sleep(600)
+
+
+def test_two_trainings_never_share_a_folder_and_a_killed_one_does_not_keep_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "LOCK_PATIENCE", 0.1)
+    process = multiprocessing.get_context("spawn").Process(target=hold_until_killed, args=(tmp_path,))
+    process.start()
+    while not (tmp_path / "held").exists():
+        time.sleep(0.05)
+    with pytest.raises(RunFolderError, match=r"another training writes to .*: wait for it"), RunFolder(tmp_path).held():
+        pass
+    process.kill()
+    process.join()
+    with RunFolder(tmp_path).held():
+        pass
+
+
+def test_a_run_is_uploaded_without_its_checkpoints(tmp_path, monkeypatch):
+    calls = []
+    for name in ("create_repo", "upload_folder"):
+        monkeypatch.setattr(
+            run_folder.HfApi, name, lambda self, *args, _name=name, **options: calls.append((_name, args, options))
+        )
+    RunFolder(tmp_path).upload("you/model")
+    (made, _, _), (sent, _, options) = calls
+    assert (made, sent, options["repo_id"], options["folder_path"]) == (
+        "create_repo",
+        "upload_folder",
+        "you/model",
+        tmp_path,
+    )
+    assert {"checkpoints/*", "best/*", "trackers/*"} <= set(options["ignore_patterns"])
 
 
 def test_metrics_after_the_checkpoint_are_dropped(tmp_path):

@@ -1,20 +1,23 @@
 """Weights from elsewhere → ours: MAE's and transformers' ViTMAE's checkpoints, the released CMMixer's and CAV-MAE's.
 
-Nothing is loaded silently: each conversion tells of every key whether it was used, replaced, left over or unfitting.
+Nothing is loaded silently: each conversion reports every key as used, replaced, unused, inactive or unfitting.
 """
 
+import pickle
 import re
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..files import atomic_directory
+from ..files import new_directory
 from ..media.feature_extraction_cav_mae import CAVMAEFeatureExtractor
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.configuration_cmmixer import CMMixerConfig
@@ -80,14 +83,18 @@ def convert(settings: ConvertSettings) -> ConversionReport:
 
     MAE's become a [`CMMixerForPreTraining`] or, with `architecture="cav_mae"`, a [`CAVMAEForPreTraining`]; CAV-MAE's
     that one or, where they are fine-tuned, a [`CAVMAEForAudioVisualClassification`].
+
+    Raises:
+        FileExistsError: `output_dir` holds something already.
+        WeightsFileError: the weights cannot be read, or not without running code.
     """
-    state = read_weights(settings.source)
-    model, extractor, layout = build(state, settings)
-    report = load_weights(model, state, layout)
-    with atomic_directory(settings.output_dir) as folder:
+    with new_directory(settings.output_dir) as folder:
+        state = read_weights(settings.source)
+        model, extractor, layout = build(state, settings)
+        report = load_weights(model, state, layout)
         model.save_pretrained(folder)
         extractor.save_pretrained(folder)
-        (Path(folder) / "conversion.txt").write_text(f"{report}\n")
+        (folder / "conversion.txt").write_text(f"{report}\n", encoding="utf-8")
     print(report)
     return report
 
@@ -152,8 +159,18 @@ def _account(
     return {}
 
 
+class WeightsFileError(OSError):
+    """A file of weights that is not whole, or cannot be read without running code from it; the message names it."""
+
+
 def read_weights(source: str) -> dict[str, Tensor]:
-    """Tensors by name from a file, a folder or a Hub repository: safetensors, or a pickle of nothing but tensors."""
+    """Tensors by name from a file, a folder or a Hub repository: safetensors, or a pickle of nothing but tensors.
+
+    Training programs put the tensors beside other things, as `{"model": …}` (MAE's own) or `{"state_dict": …}`.
+
+    Raises:
+        WeightsFileError: a file is cut off or damaged, or holds more than tensors.
+    """
     path = Path(source)
     if not path.exists():
         path = Path(snapshot_download(source, allow_patterns=list(WEIGHT_FILES)))
@@ -164,9 +181,31 @@ def read_weights(source: str) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for file in files:
         if file.suffix == kind:
-            state |= load_file(file) if kind == ".safetensors" else torch.load(file, "cpu", weights_only=True)
-    state = state.get("model", state)  # type: ignore[assignment]  # MAE's files hold {"model": …}
-    return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+            state |= _read_tensors(file)
+    if not state:
+        raise WeightsFileError(f"{files[0]} holds no tensors by name: give the file that the training program saved")
+    return state
+
+
+def _read_tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        with torch.serialization.safe_globals([Namespace]):  # the options that MAE's training saves beside its weights
+            saved = load_file(file) if file.suffix == ".safetensors" else torch.load(file, "cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        needed = re.search(r"GLOBAL ([\w.]+)", str(error))
+        raise WeightsFileError(
+            f"{file} holds more than weights{f' ({needed[1]})' if needed else ''}, and reading that could run code, so "
+            "it was not opened: where you trust it, save its tensors alone with the program that made it"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise WeightsFileError(
+            f"{file} ({file.stat().st_size:,} bytes) is cut off or damaged: copy or download it again"
+        ) from error
+    for key in ("model", "state_dict"):
+        if isinstance(saved, dict) and isinstance(saved.get(key), Mapping):
+            saved = saved[key]
+    named = saved.items() if isinstance(saved, Mapping) else ()
+    return {name: tensor for name, tensor in named if isinstance(tensor, Tensor)}
 
 
 def _places(name: str, places: Mapping[str, Tensor]) -> list[str]:

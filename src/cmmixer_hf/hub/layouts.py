@@ -205,8 +205,8 @@ def mae_to_cav_mae(modality_layers: int) -> Layout:
 def infer_config(state: Mapping[str, Tensor], **options) -> CMMixerConfig:
     """The configuration that weights of a known layout fit: sizes from their shapes, heads of 64 in the encoder.
 
-    The released CMMixer interleaves frames and has decoder heads of 16. Of a decoder only the sizes are taken;
-    `options` override whatever they name.
+    Of a decoder only the sizes are taken; `options` override any field. The released CMMixer's patches hold pixel
+    columns of all frames in turn; here its weights start a model whose patches hold one frame each.
     """
     shapes = our_shapes(state, translate_mae)
     if "cmmixer.cls_token" not in shapes or "cmmixer.layers.0.mlp.fc1.weight" not in shapes:
@@ -221,9 +221,7 @@ def infer_config(state: Mapping[str, Tensor], **options) -> CMMixerConfig:
         "num_hidden_layers": _count(shapes, "cmmixer.layers."),
         "intermediate_size": shapes["cmmixer.layers.0.mlp.fc1.weight"][0],
     }
-    released = "decoders.0.heads.audio.weight" in shapes
-    layout = {"frame_layout": "interleaved" if released else "side_by_side"}
-    return CMMixerConfig(**(sizes | decoder_sizes(shapes, "decoders.0.") | layout | options))
+    return CMMixerConfig(**(sizes | decoder_sizes(shapes, "decoders.0.") | options))
 
 
 def infer_cav_mae_config(state: Mapping[str, Tensor], **options) -> CAVMAEConfig:

@@ -4,7 +4,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 from .configuration_cmmixer import DIRECTIONS, check_choices, check_divisible
-from .masking import MASK_STRUCTURES
+from .masking import MASK_STRUCTURES, check_hides
 
 STREAMS = ("joint", "audio", "video")
 
@@ -23,7 +23,9 @@ class CAVMAEConfig(PreTrainedConfig):
         num_mel_bins (`int`, defaults to 128): frequencies of a spectrogram.
         hidden_size, num_attention_heads, intermediate_size: every layer of the encoder.
         num_hidden_layers (`int`, defaults to 12), num_joint_layers (`int`, defaults to 1): layers that a token passes,
-            and how many of them, the last ones, both modalities share.
+            and how many of them, the last ones, both modalities share. Several joint layers follow one another here, as
+            in the released fine-tuning; the released pre-training starts each of them from the first one's input, so
+            that only the last has an effect. With the published 1 there is no difference.
         hidden_act (`str`, defaults to `"gelu"`), layer_norm_eps (`float`, defaults to 1e-5), qkv_bias (`bool`).
         hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0).
         initializer_range (`float`, defaults to 0.02): standard deviation of the modality and mask tokens at the start.
@@ -128,13 +130,18 @@ class CAVMAEConfig(PreTrainedConfig):
         """Refuse numbers out of their range."""
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
-        if self.mask_ratio == 0 and self.reconstruction_weight:
-            raise ValueError("mask_ratio=0 leaves no patch to reconstruct: mask some, or set reconstruction_weight=0")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         weights = (self.reconstruction_weight, self.contrastive_weight)
         if min(weights) < 0 or not any(weights):
             raise ValueError(f"loss weights must not be negative nor all 0, got {weights}")
+
+    def validate_masking(self) -> None:
+        """Refuse a mask that hides no patch of a frame or of a spectrogram, where both are reconstructed."""
+        if self.reconstruction_weight:
+            check_hides(self.mask_ratio, (self.image_size // self.patch_size) ** 2, "patches of a frame")
+            tokens = (self.audio_length // self.patch_size) * (self.num_mel_bins // self.patch_size)
+            check_hides(self.mask_ratio, tokens, "patches of a spectrogram")
 
 
 __all__ = ["CAVMAEConfig"]

@@ -5,10 +5,12 @@ from collections.abc import Mapping
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-DECODERS = ("solo", "duet")
+from .masking import check_hides
+from .mixing import check_mixer
+
+DECODER_TYPES = ("solo", "duet")
 LOSS_REGIONS = ("masked", "all")
 DIRECTIONS = ("symmetric", "video_to_audio")
-FRAME_LAYOUTS = ("side_by_side", "interleaved")
 
 
 @strict
@@ -21,8 +23,6 @@ class CMMixerConfig(PreTrainedConfig):
         patch_size (`int`, defaults to 16): side of a square patch in pixels.
         num_channels (`int`, defaults to 3): channels of a frame; a spectrogram is repeated over them (§4.3).
         num_frames (`int`, defaults to 8): K, segments of a clip (§3.2). The models accept any number.
-        frame_layout (`"side_by_side"` or `"interleaved"`): frames next to one another, or their pixel columns dealt out
-            in turn as in the authors' released code, which leaves Eq. 2 without segments.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder, ViT-Base by default (§4.3).
         hidden_act (`str`, defaults to `"gelu"`), layer_norm_eps (`float`, defaults to 1e-6), qkv_bias (`bool`).
         hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0).
@@ -38,6 +38,8 @@ class CMMixerConfig(PreTrainedConfig):
         mask_ratio (`float`, defaults to 0.5): share of the tokens that the encoder does not see (§4.3).
         norm_pix_loss (`bool`, defaults to `False`): reconstruct patches normalised by their own mean and variance.
         loss_on (`"masked"` or `"all"`): patches that enter the reconstruction loss.
+        decoded_share (`float`, defaults to 1.0): share of the hidden patches that the decoder sees and predicts in
+            training, another part of them at every step (VideoMAE V2, arXiv 2303.16727); needs `loss_on="masked"`.
         temperature (`float`, defaults to 0.3): τ of Eq. 2.
         learnable_temperature (`bool`, defaults to `False`): train τ from that start.
         embed_chunk_size (`int`, *optional*): clips that a tower of the retriever embeds at a time. Their activations
@@ -61,6 +63,7 @@ class CMMixerConfig(PreTrainedConfig):
         "audio_loss",
         "video_logits",
         "audio_logits",
+        "ids_predicted",
         "mask",
         "ids_restore",
         "mixing_mask",
@@ -77,7 +80,6 @@ class CMMixerConfig(PreTrainedConfig):
     patch_size: int = 16
     num_channels: int = 3
     num_frames: int = 8
-    frame_layout: str = "side_by_side"
     hidden_size: int = 768
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
@@ -99,6 +101,7 @@ class CMMixerConfig(PreTrainedConfig):
     mask_ratio: float | int = 0.5
     norm_pix_loss: bool = False
     loss_on: str = "masked"
+    decoded_share: float | int = 1.0
     temperature: float | int = 0.3
     learnable_temperature: bool = False
     token_drop_rate: float | int = 0.0
@@ -106,14 +109,10 @@ class CMMixerConfig(PreTrainedConfig):
     embed_chunk_size: int | None = None
 
     def validate_choices(self) -> None:
-        """Refuse a word that names no decoder, loss region, direction or layout."""
-        choices = {
-            "decoder_type": DECODERS,
-            "loss_on": LOSS_REGIONS,
-            "contrastive_direction": DIRECTIONS,
-            "frame_layout": FRAME_LAYOUTS,
-        }
+        """Refuse a word that names no decoder, loss region, direction or mixer, and options that the mixer lacks."""
+        choices = {"decoder_type": DECODER_TYPES, "loss_on": LOSS_REGIONS, "contrastive_direction": DIRECTIONS}
         check_choices(self, choices)
+        check_mixer(self.mixer, self.mixer_kwargs or {})
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide."""
@@ -130,12 +129,19 @@ class CMMixerConfig(PreTrainedConfig):
         for name in ("mask_ratio", "drop_path_rate", "token_drop_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.mask_ratio == 0 and self.loss_on == "masked":
-            raise ValueError("mask_ratio=0 leaves no patch to loss_on='masked': mask some, or set loss_on='all'")
+        if not 0 < self.decoded_share <= 1 or (self.decoded_share < 1 and self.loss_on != "masked"):
+            raise ValueError(f"decoded_share must lie in (0, 1] with loss_on='masked', got {self.decoded_share}")
         if self.temperature <= 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.embed_chunk_size is not None and self.embed_chunk_size < 1:
             raise ValueError(f"embed_chunk_size must be at least 1, got {self.embed_chunk_size}")
+
+    def validate_masking(self) -> None:
+        """Refuse a mask that hides no patch, where the loss is that of hidden patches."""
+        height, width = (side // self.patch_size for side in self.image_height_width)
+        tokens = self.num_frames * height * width
+        if self.loss_on == "masked":
+            check_hides(self.mask_ratio, tokens)
 
     @property
     def image_height_width(self) -> tuple[int, int]:

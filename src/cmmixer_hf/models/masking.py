@@ -17,7 +17,7 @@ def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Te
 
     Args:
         noise: (batch, tokens), any real numbers; each sample keeps the tokens of its smallest ones.
-        mask_ratio: share of the tokens to remove, in [0, 1). At least one token stays.
+        mask_ratio: share of the tokens to remove, as in [`kept_tokens`].
 
     Returns:
         ids_keep (batch, kept), ids_restore (batch, tokens), and mask (batch, tokens): 0 is kept, 1 is removed.
@@ -28,15 +28,49 @@ def random_masking(noise: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor, Te
     """
     tokens = noise.shape[1]
     kept = kept_tokens(tokens, mask_ratio)
-    ids_shuffle = noise.argsort(dim=1, stable=True)
+    ids_shuffle = noise.argsort(dim=1)
     ids_restore = ids_shuffle.argsort(dim=1)
     mask = (ids_restore >= kept).float()
     return ids_shuffle[:, :kept], ids_restore, mask
 
 
 def kept_tokens(tokens: int, mask_ratio: float) -> int:
-    """How many of so many tokens the encoder sees; at least one."""
-    return max(1, round(tokens * (1 - mask_ratio)))
+    """How many of so many tokens the encoder sees: as many as MAE keeps, rounded down, but at least one.
+
+    Raises:
+        ValueError: `mask_ratio` does not lie in [0, 1).
+
+    >>> kept_tokens(1568, 0.75), kept_tokens(16, 0.9), kept_tokens(4, 0.9)
+    (392, 1, 1)
+    """
+    if not 0 <= mask_ratio < 1:
+        raise ValueError(f"mask_ratio must lie in [0, 1), got {mask_ratio}")
+    return max(1, int(tokens * (1 - mask_ratio)))
+
+
+def check_hides(mask_ratio: float, tokens: int, name: str = "patches") -> None:
+    """Refuse a mask that hides none of so many `tokens`: a loss over hidden patches would be no number."""
+    if kept_tokens(tokens, mask_ratio) == tokens:
+        raise ValueError(
+            f"mask_ratio={mask_ratio} hides none of {tokens} {name}, which leaves nothing to reconstruct: raise it, "
+            "show more patches, or leave that loss out"
+        )
+
+
+def masking_noise(noise: Tensor | None, batch: int, tokens: int, *, device: torch.device | None = None) -> Tensor:
+    """The given `noise`, or where there is none, uniform in [0, 1): (batch, tokens).
+
+    Raises:
+        ValueError: the given one has another shape.
+
+    >>> masking_noise(None, 2, 6).shape
+    torch.Size([2, 6])
+    """
+    if noise is None:
+        return torch.rand(batch, tokens, device=device)
+    if tuple(noise.shape) != (batch, tokens):
+        raise ValueError(f"expected noise of shape (batch, tokens) = {(batch, tokens)}, got {tuple(noise.shape)}")
+    return noise
 
 
 def structure_noise(noise: Tensor, grid: tuple[int, int], mask_ratio: float, structure: str) -> Tensor:
@@ -69,6 +103,9 @@ def structure_noise(noise: Tensor, grid: tuple[int, int], mask_ratio: float, str
 def even_noise(noise: Tensor, segments: int) -> Tensor:
     """Noise under which [`random_masking`] removes equally many tokens of every segment, to within one.
 
+    The number before the point is a token's rank in its own segment, the one behind it, its rank among all tokens,
+    decides which segments lose one token more.
+
     Args:
         noise: (batch, tokens), any real numbers; tokens of a segment lie next to one another.
         segments: how many there are.
@@ -77,7 +114,8 @@ def even_noise(noise: Tensor, segments: int) -> Tensor:
     >>> random_masking(noise, 1 / 3)[2].view(2, 3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    return noise.unflatten(1, (segments, -1)).argsort(-1).argsort(-1).flatten(1).float()
+    own_rank = noise.unflatten(1, (segments, -1)).argsort(-1).argsort(-1).flatten(1)
+    return own_rank + noise.argsort(-1).argsort(-1) / noise.shape[1]
 
 
 def select(tokens: Tensor, ids_keep: Tensor) -> Tensor:

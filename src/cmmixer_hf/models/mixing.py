@@ -13,12 +13,15 @@ from torch import Tensor
 
 # Candidates per box when boxes must not overlap; a sample in which none fits gets fewer boxes.
 PLACEMENT_TRIES = 32
-DIRECTIONS = ("random", "video_in_box")
+BOX_CONTENTS = ("random", "video_in_box")
 LEVELS = ("frame", "video")
 
 
 def mix(video: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
-    """Eq. 1 on stacks of shape (batch, frames, channels, height, width).
+    """Eq. 1 on stacks of shape (batch, frames, channels, height, width), `mask` (batch, frames, 1, height, width).
+
+    Raises:
+        ValueError: the stacks or the mask differ in shape.
 
     >>> video, audio = torch.ones(1, 2, 3, 4, 4), torch.zeros(1, 2, 3, 4, 4)
     >>> mix(video, audio, torch.full((1, 2, 1, 4, 4), 0.25)).unique().tolist()
@@ -26,6 +29,9 @@ def mix(video: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
     """
     if video.shape != audio.shape:
         raise ValueError(f"mixing needs one shape, got video {tuple(video.shape)} and audio {tuple(audio.shape)}")
+    expected = (*video.shape[:2], 1, *video.shape[3:])
+    if tuple(mask.shape) != expected:
+        raise ValueError(f"expected a mixing mask of shape {expected}, got {tuple(mask.shape)}")
     mask = mask.to(video.dtype)
     return mask * video + (1 - mask) * audio
 
@@ -37,7 +43,6 @@ def cutmix_mask(
     *,
     num_boxes: int = 1,
     direction: str = "random",
-    align: int = 1,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
@@ -48,7 +53,6 @@ def cutmix_mask(
         num_boxes: s, boxes a frame. Boxes never overlap: one that finds no free place is left out.
         direction: `"random"` draws for each sample which modality is inside the boxes (p = ½); `"video_in_box"` is the
             paper's text. A box that is cut off covers only 0.32 of the frame on average, so a fixed side starves one.
-        align: round the edges of the boxes to multiples of this many pixels.
         generator: where the draws come from; a CPU generator gives the same bits on every device.
         device: where the mask lies.
 
@@ -62,14 +66,14 @@ def cutmix_mask(
     >>> mask.shape, mask.unique().tolist()
     (torch.Size([2, 8, 1, 32, 32]), [0.0, 1.0])
     """
-    if direction not in DIRECTIONS:
-        raise ValueError(f"direction must be one of {DIRECTIONS}, got {direction!r}")
-    if num_boxes < 1 or align < 1:
-        raise ValueError(f"num_boxes and align must be at least 1, got {num_boxes} and {align}")
+    if direction not in BOX_CONTENTS:
+        raise ValueError(f"direction must be one of {BOX_CONTENTS}, got {direction!r}")
+    if num_boxes < 1:
+        raise ValueError(f"num_boxes must be at least 1, got {num_boxes}")
     count = batch * frames
     draw = partial(_uniform, generator=generator, device=device)
     side = ((1 - draw(count, 1)) / num_boxes).sqrt()
-    boxes = _place_boxes(side, size, num_boxes=num_boxes, align=align, draw=draw)
+    boxes = _place_boxes(side, size, num_boxes=num_boxes, draw=draw)
     inside = _cover(boxes, size).view(batch, frames, 1, *size)
     if direction == "random":
         inside = inside ^ (draw(batch, 1, 1, 1, 1) < 0.5)
@@ -100,16 +104,26 @@ def mixup_mask(
     frames: int,
     size: tuple[int, int],
     *,
+    alpha: float = 1.0,
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """Mixup: M = λ everywhere, λ ~ Beta(1, 1) for each frame, (batch, frames, 1, height, width).
+    """Mixup: M = λ everywhere, λ ~ Beta(α, α) for each frame, (batch, frames, 1, height, width).
+
+    `alpha` is the paper's 1 (§3.2), where λ is uniform; below it one modality prevails, above it both show alike.
 
     >>> mask = mixup_mask(1, 3, (8, 8), generator=torch.Generator().manual_seed(0))
     >>> [len(frame.unique()) for frame in mask[0]]
     [1, 1, 1]
     """
-    share = _uniform(batch, frames, 1, 1, 1, generator=generator, device=device)
+    if not alpha > 0:
+        raise ValueError(f"alpha must be positive, got {alpha}")
+    if alpha == 1:
+        share = _uniform(batch, frames, 1, 1, 1, generator=generator, device=device)
+    else:
+        source = device if generator is None else generator.device
+        pairs = torch.full((batch, frames, 1, 1, 1, 2), float(alpha), device=source)
+        share = torch._sample_dirichlet(pairs, generator).to(device)[..., 0]
     return share.expand(batch, frames, 1, *size)
 
 
@@ -138,7 +152,7 @@ def draw_mask(
     """
     if level not in LEVELS:
         raise ValueError(f"level must be one of {LEVELS}, got {level!r}")
-    drawn = MIXERS[mixer](batch, frames if level == "frame" else 1, size, **options)
+    drawn = _mixer(mixer)(batch, frames if level == "frame" else 1, size, **options)
     return drawn.expand(-1, frames, -1, -1, -1)
 
 
@@ -149,13 +163,17 @@ def check_mixer(mixer: str, options: dict[str, Any]) -> None:
     Traceback (most recent call last):
     ValueError: mixer_kwargs of 'mixup' may hold ['level'], got ['num_boxes']
     """
-    if mixer not in MIXERS:
-        raise ValueError(f"mixer must be one of {tuple(MIXERS)}, got {mixer!r}")
-    parameters = inspect.signature(MIXERS[mixer]).parameters
+    parameters = inspect.signature(_mixer(mixer)).parameters
     allowed = {"level", *parameters} - {"batch", "frames", "size", "generator", "device"}
     if unknown := sorted(set(options) - allowed):
         raise ValueError(f"mixer_kwargs of {mixer!r} may hold {sorted(allowed)}, got {unknown}")
     draw_mask(mixer, 1, 1, (1, 1), generator=torch.Generator(), device="cpu", **options)  # each checks its own values
+
+
+def _mixer(name: str) -> Callable[..., Tensor]:
+    if name not in MIXERS:
+        raise ValueError(f"mixer must be one of {tuple(MIXERS)}, got {name!r}")
+    return MIXERS[name]
 
 
 def _uniform(*shape: int, generator: torch.Generator | None, device: torch.device | str | None) -> Tensor:
@@ -163,14 +181,12 @@ def _uniform(*shape: int, generator: torch.Generator | None, device: torch.devic
     return torch.rand(shape, generator=generator, device=source).to(device)
 
 
-def _place_boxes(
-    side: Tensor, size: tuple[int, int], *, num_boxes: int, align: int, draw: Callable[..., Tensor]
-) -> Tensor:
+def _place_boxes(side: Tensor, size: tuple[int, int], *, num_boxes: int, draw: Callable[..., Tensor]) -> Tensor:
     """Boxes (count, num_boxes, 4) as top, left, bottom, right; each is the first of its candidates that is free."""
     tries = 1 if num_boxes == 1 else PLACEMENT_TRIES
     placed: list[Tensor] = []
     for _ in range(num_boxes):
-        candidates = _candidate_boxes(side, size, tries=tries, align=align, draw=draw)
+        candidates = _candidate_boxes(side, size, tries=tries, draw=draw)
         taken = torch.zeros(candidates.shape[:2], dtype=torch.bool, device=side.device)
         for box in placed:
             taken = taken | _overlap(candidates, box)
@@ -180,14 +196,11 @@ def _place_boxes(
     return torch.cat(placed, 1)
 
 
-def _candidate_boxes(
-    side: Tensor, size: tuple[int, int], *, tries: int, align: int, draw: Callable[..., Tensor]
-) -> Tensor:
+def _candidate_boxes(side: Tensor, size: tuple[int, int], *, tries: int, draw: Callable[..., Tensor]) -> Tensor:
     extent = torch.tensor(size, device=side.device)
     centre = draw(len(side), tries, 2) * extent
     half = (side[:, None] * extent) / 2
-    corners = torch.cat([centre - half, centre + half], -1)
-    edges = (corners / align).round().long() * align
+    edges = torch.cat([centre - half, centre + half], -1).round().long()
     return torch.minimum(edges.clamp(min=0), extent.repeat(2))
 
 

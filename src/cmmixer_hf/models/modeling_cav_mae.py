@@ -3,7 +3,7 @@
 A clip is one sound and K frames: training shows one frame of each clip, inference averages over all of them.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ from .layers_cav_mae import (
     stream_norms,
 )
 from .losses import at_least_float32, info_nce, normalise_patches, reconstruction_loss
-from .masking import random_masking, structure_noise
+from .masking import check_hides, masking_noise, random_masking, structure_noise
 from .outputs import CAVMAEForPreTrainingOutput, CAVMAEModelOutput, CMMixerFeatures, CMMixerForRetrievalOutput
 from .patching import check_stack, patchify, unpatchify
 from .safe_loading import SafePreTrainedModel
@@ -43,6 +43,7 @@ class CAVMAEPreTrainedModel(SafePreTrainedModel):
     main_input_name = "pixel_values"
     input_modalities = ["video", "audio"]  # noqa: RUF012
     supports_gradient_checkpointing = True
+    _new_weights: ClassVar[tuple[str, ...]] = (r"\.offsets$",)  # learned positions start at zero
     _no_split_modules = ["CMMixerLayer", "CAVMAEJointLayer"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -101,7 +102,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
             CAVMAEJointLayer(config, self.streams) for _ in range(config.num_joint_layers)
         )
         self.layernorm = stream_norms(config, self.streams)
-        self._keys_to_ignore_on_load_unexpected = self._keys_of_others()
+        self._keys_to_ignore_on_load_unexpected = self._unused_keys()
         self.post_init()
 
     @merge_with_config_defaults
@@ -135,19 +136,19 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
                 masks |= {f"{modality}_ids_restore": ids_restore, f"{modality}_mask": mask}
             tokens[modality] = self.branches[modality](stack, ids_keep, **kwargs)
         frames = 1 if pixel_values is None else pixel_values.shape[1]
-        found = {
+        streams = {
             stream: self._pass(stream, tokens, frames, **kwargs)
             for stream in self.streams
             if all(modality in tokens for modality in INPUTS[stream])
         }
         return CAVMAEModelOutput(
-            last_hidden_state=next(iter(found.values())),
-            video_hidden_state=found.get("video"),
-            audio_hidden_state=found.get("audio"),
+            last_hidden_state=next(iter(streams.values())),
+            video_hidden_state=streams.get("video"),
+            audio_hidden_state=streams.get("audio"),
             **masks,
         )
 
-    def _keys_of_others(self) -> list[str]:
+    def _unused_keys(self) -> list[str]:
         """What a checkpoint may hold for streams that this model lacks, and for heads."""
         streams = [stream for stream in STREAMS if stream not in self.streams]
         modalities = [modality for modality in MODALITIES if modality not in self.branches]
@@ -177,8 +178,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As [`random_masking`]; sound may lose whole lines of its grid."""
         grid = patch_grid(stack, self.config.patch_size)
-        if noise is None:
-            noise = torch.rand(stack.shape[0], grid[0] * grid[1], device=stack.device)
+        noise = masking_noise(noise, stack.shape[0], grid[0] * grid[1], device=stack.device)
         if modality == "audio":
             noise = structure_noise(noise, grid, mask_ratio, self.config.audio_mask_structure)
         return random_masking(noise, mask_ratio)
@@ -196,7 +196,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
 
 
 class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
-    """Hide three quarters of a frame and of its sound, reconstruct both, and let their means find one another.
+    """Hide three quarters of a frame and of its sound, reconstruct both, and pull the means of a pair together.
 
     With `contrastive_weight=0` it is AV-MAE, with `reconstruction_weight=0` it is CAV.
 
@@ -252,15 +252,15 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
             return_dict=True,
             **kwargs,
         )
-        found: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         if self.decoder is not None:
-            found |= self.reconstruct(encoded, {"audio": audio_values, "video": shown}, return_loss=return_loss)
+            outputs |= self.reconstruct(encoded, {"audio": audio_values, "video": shown}, return_loss=return_loss)
         if self.config.contrastive_weight:
-            found |= self.contrast(encoded, track_id=track_id, return_loss=return_loss)
+            outputs |= self.contrast(encoded, track_id=track_id, return_loss=return_loss)
         if return_loss:
-            found["loss"] = self.weigh(found)
+            outputs["loss"] = self.weigh(outputs)
         return CAVMAEForPreTrainingOutput(
-            **found,
+            **outputs,
             video_mask=encoded.video_mask,
             audio_mask=encoded.audio_mask,
             frame=frame,
@@ -271,24 +271,28 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
     def reconstruct(
         self, encoded: CAVMAEModelOutput, originals: dict[str, Tensor], *, return_loss: bool
     ) -> dict[str, Tensor]:
-        """Predicted patches of both modalities, and with `return_loss` how far the hidden ones are off.
+        """Predicted patches of both modalities, and with `return_loss` the errors of the hidden ones.
 
         Args:
             encoded: tokens of the visible patches.
-            originals: what they are of, `video` (batch, 1, channels, H, W) and `audio` (batch, time, mel bins).
-            return_loss: compare.
+            originals: the targets, `video` (batch, 1, channels, H, W) and `audio` (batch, time, mel bins).
+            return_loss: compute the errors.
+
+        Raises:
+            ValueError: the mask hides none of so few patches.
         """
         stacks = {modality: self.as_stack(original) for modality, original in originals.items()}
         grids = {modality: patch_grid(stack, self.config.patch_size) for modality, stack in stacks.items()}
         ids_restore = {modality: encoded[f"{modality}_ids_restore"] for modality in MODALITIES}
         logits = self.decoder(encoded.last_hidden_state, ids_restore, grids)  # type: ignore[misc]
-        found = {f"{modality}_logits": patches for modality, patches in logits.items()}
+        outputs = {f"{modality}_logits": patches for modality, patches in logits.items()}
         if return_loss:
             for modality, stack in stacks.items():
                 target, mask = patchify(stack, self.config.patch_size), encoded[f"{modality}_mask"]
+                check_hides(self.config.mask_ratio, mask.shape[1], f"patches of {modality}")
                 norm_pix = self.config.norm_pix_loss
-                found[f"{modality}_loss"] = reconstruction_loss(logits[modality], target, mask, norm_pix=norm_pix)
-        return found
+                outputs[f"{modality}_loss"] = reconstruction_loss(logits[modality], target, mask, norm_pix=norm_pix)
+        return outputs
 
     def contrast(self, encoded: CAVMAEModelOutput, *, track_id: Tensor | None, return_loss: bool) -> dict[str, Tensor]:
         """Means of the visible tokens of either modality's own pass, and InfoNCE between them (Eq. 7).
@@ -299,15 +303,15 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
             return_loss: compute InfoNCE.
         """
         video, audio = (mean_features(encoded, modality) for modality in ("video", "audio"))
-        found = {"video_embeds": video["pooler_output"], "audio_embeds": audio["pooler_output"]}
+        outputs = {"video_embeds": video["pooler_output"], "audio_embeds": audio["pooler_output"]}
         if return_loss:
             direction, temperature = self.config.contrastive_direction, self.config.temperature
             segments = video["segment_embeds"], audio["segment_embeds"]
-            found["contrastive_loss"] = info_nce(*segments, temperature, track_id=track_id, direction=direction)
-        return found
+            outputs["contrastive_loss"] = info_nce(*segments, temperature, track_id=track_id, direction=direction)
+        return outputs
 
     def weigh(self, losses: dict[str, Tensor]) -> Tensor:
-        """The weighted sum of what losses there are."""
+        """The weighted sum of the losses that this configuration has."""
         reconstruction, contrast = self.config.reconstruction_weight, self.config.contrastive_weight
         weights = {"video_loss": reconstruction, "audio_loss": reconstruction, "contrastive_loss": contrast}
         return torch.stack([weight * losses[name] for name, weight in weights.items() if name in losses]).sum()
@@ -411,6 +415,7 @@ class CAVMAEForAudioVisualClassification(CAVMAEPreTrainedModel):
 
     # Trainer would take a loss with **kwargs for one that divides by the number of items, which BCE does not.
     accepts_loss_kwargs = False
+    _new_weights = (r"^(classifier|layernorm)\.", CAVMAEPreTrainedModel._new_weights[0])
 
     def __init__(self, config: CAVMAEConfig):
         super().__init__(config)

@@ -17,12 +17,12 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_cmmixer import CMMixerConfig
 from .layers import CMMixerAttention, CMMixerLayer
 from .losses import at_least_float32, info_nce, normalise_patches, reconstruction_loss
-from .masking import even_noise, random_masking, restore, select
-from .mixing import check_mixer, draw_mask, mix
+from .masking import check_hides, even_noise, masking_noise, random_masking, restore, select
+from .mixing import draw_mask, mix
 from .outputs import CMMixerFeatures, CMMixerForPreTrainingOutput, CMMixerForRetrievalOutput, CMMixerModelOutput
-from .patching import check_stack, deinterleave, interleave, patchify, sincos_positions, unpatchify
+from .patching import check_stack, patchify, sincos_positions, unpatchify
 from .safe_loading import SafePreTrainedModel
-from .similarity import segment_similarity
+from .similarity import pool_segments, segment_similarity
 
 MODALITIES = ("video", "audio")
 
@@ -121,21 +121,24 @@ class CMMixerModel(CMMixerPreTrainedModel):
             noise: (batch, tokens) for the choice of masked tokens; drawn when absent.
             mask_ratio: share of the tokens to hide, in [0, 1); `None` hides none.
         """
-        given = [stack for stack in (pixel_values, audio_values) if stack is not None]
-        if len(given) != 1:
+        stacks = [stack for stack in (pixel_values, audio_values) if stack is not None]
+        if len(stacks) != 1:
             raise ValueError("give either pixel_values or audio_values: the encoder takes one stack at a time")
-        stack = check_stack(given[0], self.config.patch_size, self.config.num_channels)
-        patches = stack_patches(stack, self.config)
+        stack = check_stack(stacks[0], self.config.patch_size, self.config.num_channels)
+        # cut all frames into patches, one sequence a clip, and say where each lies
+        patches = patchify(stack, self.config.patch_size)
         positions = stack_positions(stack, self.config, self.config.hidden_size).expand(stack.shape[0], -1, -1)
         mask = ids_restore = None
         if mask_ratio is not None:
-            noise = torch.rand(patches.shape[:2], device=stack.device) if noise is None else noise
+            # hide a share of them: what is hidden is neither embedded nor encoded
+            noise = masking_noise(noise, *patches.shape[:2], device=stack.device)
             ids_keep, ids_restore, mask = random_masking(noise, mask_ratio)
             patches, positions = select(patches, ids_keep), select(positions, ids_keep)
+        # embed the visible patches, add their positions, put the cls token in front
         tokens = self.patch_embeddings(patches)
-        hidden_states = torch.cat(
-            [self.cls_token.expand(stack.shape[0], -1, -1), tokens + positions.to(tokens.dtype)], 1
-        )
+        tokens = tokens + positions.to(tokens.dtype)
+        hidden_states = torch.cat([self.cls_token.expand(stack.shape[0], -1, -1), tokens], 1)
+        # encode: every token attends to those of all frames
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         return CMMixerModelOutput(self.layernorm(hidden_states), mask=mask, ids_restore=ids_restore)
@@ -157,14 +160,32 @@ class CMMixerDecoder(nn.Module):
         pixels = config.patch_size**2 * config.num_channels
         self.heads = nn.ModuleDict({modality: nn.Linear(width, pixels) for modality in modalities})
 
-    def forward(self, encoded: Tensor, ids_restore: Tensor, positions: Tensor, **kwargs) -> dict[str, Tensor]:
-        """(batch, 1 + visible, hidden) → patches a modality, (batch, tokens, p · p · channels)."""
+    def forward(
+        self, encoded: Tensor, ids_restore: Tensor, positions: Tensor, *, ids_predicted: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """(batch, 1 + visible, hidden) → patches a modality, (batch, predicted or all tokens, p · p · channels).
+
+        Args:
+            encoded: the encoder's output, the cls token first.
+            ids_restore: (batch, tokens), as in [`random_masking`].
+            positions: (1, tokens, width).
+            ids_predicted: (batch, predicted) hidden patches that alone are decoded beside the visible ones and
+                predicted; all patches where it is `None`.
+        """
+        visible = encoded.shape[1] - 1
         embedded = self.embed(encoded)
+        # put the visible tokens back in their places, the mask token in all others, and add positions
         tokens = restore(embedded[:, 1:], self.mask_token, ids_restore) + positions.to(embedded.dtype)
+        if ids_predicted is not None:
+            # leave out the hidden tokens that are not to be predicted
+            tokens = select(tokens, torch.cat([ids_restore.argsort(1)[:, :visible], ids_predicted], 1))
         hidden_states = torch.cat([embedded[:, :1], tokens], 1)
+        # decode
         for layer in self.layers:
-            hidden_states = layer(hidden_states, **kwargs)
-        hidden_states = self.layernorm(hidden_states[:, 1:])
+            hidden_states = layer(hidden_states)
+        # project to pixels, with a head for each modality
+        first = 1 if ids_predicted is None else 1 + visible
+        hidden_states = self.layernorm(hidden_states[:, first:])
         return {modality: head(hidden_states) for modality, head in self.heads.items()}
 
 
@@ -182,7 +203,6 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
 
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
-        check_mixer(config.mixer, config.mixer_kwargs or {})
         self.cmmixer = CMMixerModel(config)
         groups = [MODALITIES] if config.decoder_type == "solo" else [(modality,) for modality in MODALITIES]
         self.decoders = nn.ModuleList(CMMixerDecoder(config, modalities) for modalities in groups)
@@ -200,33 +220,44 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
     ) -> CMMixerForPreTrainingOutput:
         """Reconstruct both modalities from a masked mixture of them.
 
+        In training with `loss_on="masked"` only hidden patches are predicted, since no other enters the loss.
+
         Args:
             pixel_values, audio_values: normalised stacks of one shape, (batch, K, channels, H, W).
             mixing_mask: M, (batch, K, 1, H, W), 1 where the video shows; drawn by the configured mixer when absent.
             noise: (batch, tokens) for the choice of masked tokens; drawn when absent.
             return_loss: compute the losses.
+
+        Raises:
+            ValueError: a modality is missing, shapes do not fit, or the mask hides none of so few patches.
         """
         if pixel_values is None or audio_values is None:
             raise ValueError("pre-training needs both pixel_values and audio_values")
         sizes = self.config.patch_size, self.config.num_channels
         video, audio = check_stack(pixel_values, *sizes), check_stack(audio_values, *sizes)
+        # fuse: mix both modalities (Eq. 1)
         if mixing_mask is None:
             mixing_mask = self.draw_mixing_mask(video)
         mixture = mix(video, audio, mixing_mask)
+        # encode what is visible of the mixture
         encoded = self.cmmixer(mixture, noise=noise, mask_ratio=self.config.mask_ratio, return_dict=True, **kwargs)
+        # separate: decode both modalities
+        ids_predicted = self._choose_patches(encoded) if self.training and return_loss else None
         positions = stack_positions(video, self.config, self.config.decoder_hidden_size)
         logits: dict[str, Tensor] = {}
         for decoder in self.decoders:
-            logits |= decoder(encoded.last_hidden_state, encoded.ids_restore, positions)
+            logits |= decoder(encoded.last_hidden_state, encoded.ids_restore, positions, ids_predicted=ids_predicted)
+        # compare with both originals, 1:1
         losses: dict[str, Tensor] = {}
         if return_loss:
-            losses["video_loss"] = self.reconstruction_loss(logits["video"], video, encoded.mask)
-            losses["audio_loss"] = self.reconstruction_loss(logits["audio"], audio, encoded.mask)
+            losses["video_loss"] = self.reconstruction_loss(logits["video"], video, encoded.mask, ids_predicted)
+            losses["audio_loss"] = self.reconstruction_loss(logits["audio"], audio, encoded.mask, ids_predicted)
             losses["loss"] = losses["video_loss"] + losses["audio_loss"]
         return CMMixerForPreTrainingOutput(
             **losses,
             video_logits=logits["video"],
             audio_logits=logits["audio"],
+            ids_predicted=ids_predicted,
             mask=encoded.mask,
             ids_restore=encoded.ids_restore,
             mixing_mask=mixing_mask,
@@ -240,16 +271,38 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         options = self.config.mixer_kwargs or {}
         return draw_mask(self.config.mixer, batch, frames, (height, width), device=stack.device, **options)
 
-    def reconstruction_loss(self, logits: Tensor, original: Tensor, mask: Tensor) -> Tensor:
+    def _choose_patches(self, encoded: CMMixerModelOutput) -> Tensor | None:
+        """Hidden patches to predict, (batch, predicted); `None` where the loss is that of all patches.
+
+        Hidden patches stand behind the visible ones in the order of their noise: the first few are a random part.
+        """
+        if self.config.loss_on == "all":
+            return None
+        visible, tokens = encoded["last_hidden_state"].shape[1] - 1, encoded["ids_restore"].shape[1]
+        predicted = max(1, round(self.config.decoded_share * (tokens - visible)))
+        return encoded["ids_restore"].argsort(1)[:, visible : visible + predicted]
+
+    def reconstruction_loss(
+        self, logits: Tensor, original: Tensor, mask: Tensor, ids_predicted: Tensor | None = None
+    ) -> Tensor:
         """Error of one modality's predicted patches against its original stack.
 
         Args:
-            logits: predictions, (batch, tokens, p · p · channels).
+            logits: predictions, (batch, predicted or all tokens, p · p · channels).
             original: (batch, K, channels, H, W).
             mask: (batch, tokens), 1 where a patch was hidden.
+            ids_predicted: (batch, predicted), which patches `logits` are of; all of them where it is `None`.
+
+        Raises:
+            ValueError: the loss is that of hidden patches, and none is hidden.
         """
-        target = stack_patches(original, self.config)
-        counted = mask if self.config.loss_on == "masked" else None
+        target = patchify(original, self.config.patch_size)
+        counted = None
+        if self.config.loss_on == "masked":
+            check_hides(self.config.mask_ratio, mask.shape[1])
+            counted = mask
+        if ids_predicted is not None:
+            target, counted = select(target, ids_predicted), None
         return reconstruction_loss(logits, target, counted, norm_pix=self.config.norm_pix_loss)
 
     def unpatchify(self, logits: Tensor, original: Tensor) -> Tensor:
@@ -258,13 +311,10 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
         Under `norm_pix_loss` the prediction is relative to each patch's mean and deviation, taken from `original`.
         """
         if self.config.norm_pix_loss:
-            _, mean, deviation = normalise_patches(at_least_float32(stack_patches(original, self.config)))
+            _, mean, deviation = normalise_patches(at_least_float32(patchify(original, self.config.patch_size)))
             logits = logits * deviation + mean
         _, frames, _, height, width = original.shape
-        if self.config.frame_layout == "side_by_side":
-            return unpatchify(logits, self.config.patch_size, frames=frames, size=(height, width))
-        strip = unpatchify(logits, self.config.patch_size, frames=1, size=(height, width * frames))
-        return deinterleave(strip, frames)
+        return unpatchify(logits, self.config.patch_size, frames=frames, size=(height, width))
 
 
 class CMMixerForRetrieval(CMMixerPreTrainedModel):
@@ -278,10 +328,10 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
     torch.Size([2, 8, 32])
     """
 
+    _new_weights = (r"^log_temperature$",)  # it starts at the configured temperature
+
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
-        if config.frame_layout != "side_by_side":
-            raise ValueError(f"Eq. 2 needs segments, which frame_layout={config.frame_layout!r} does not have")
         self.video_model = CMMixerModel(config)
         self.audio_model = CMMixerModel(config)
         if config.learnable_temperature:
@@ -297,16 +347,9 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             kwargs: passed to [`CMMixerModel.from_pretrained`]; configuration fields among them are overridden.
 
         Raises:
-            ValueError: the checkpoint lacks weights of the encoder.
+            MissingWeightsError: the checkpoint lacks weights of the encoder, as that of a retrieval model does.
         """
-        loaded: Any = CMMixerModel.from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
-        encoder, report = loaded
-        if report["missing_keys"]:
-            raise ValueError(
-                f"{pretrained_model_name_or_path} lacks {len(report['missing_keys'])} weights of the encoder: give a "
-                "pre-trained model here, and load a model for retrieval with from_pretrained"
-            )
-        return cls.from_encoder(encoder)
+        return cls.from_encoder(CMMixerModel.from_pretrained(pretrained_model_name_or_path, **kwargs))
 
     @classmethod
     def from_encoder(cls, encoder: CMMixerModel) -> "CMMixerForRetrieval":
@@ -382,8 +425,8 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
             return features(stack, return_dict=True, **kwargs)
 
         def embed(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            found = features(chunk.to(self.device), return_dict=True)
-            return found["pooler_output"], found["segment_embeds"]
+            embedded = features(chunk.to(self.device), return_dict=True)
+            return embedded["pooler_output"], embedded["segment_embeds"]
 
         chunks = [checkpoint(embed, chunk, use_reentrant=False) for chunk in stack.split(self.config.embed_chunk_size)]
         pooled, segments = zip(*chunks, strict=True)
@@ -396,6 +439,7 @@ class CMMixerForClassification(CMMixerPreTrainedModel):
     # Trainer would take a loss with **kwargs for one that divides by the number of items, which BCE does not.
     accepts_loss_kwargs = False
     _keys_to_ignore_on_load_unexpected = [r"^decoders\."]  # noqa: RUF012
+    _new_weights = (r"^classifier\.",)
 
     def __init__(self, config: CMMixerConfig):
         super().__init__(config)
@@ -469,18 +513,11 @@ class CMMixerForAudioClassification(CMMixerForClassification):
         return self.classify(self.cmmixer(audio_values=audio_values, return_dict=True, **kwargs), labels)
 
 
-def stack_patches(stack: Tensor, config: CMMixerConfig) -> Tensor:
-    """A stack as patches in the configured layout, (batch, tokens, p · p · channels)."""
-    return patchify(interleave(stack) if config.frame_layout == "interleaved" else stack, config.patch_size)
-
-
 def stack_positions(stack: Tensor, config: CMMixerConfig, dim: int) -> Tensor:
-    """Positions of a stack's tokens, (1, tokens, dim); an interleaved stack is one wide frame."""
+    """Positions of a stack's tokens, (1, tokens, dim)."""
     _, frames, _, height, width = stack.shape
-    rows, columns = height // config.patch_size, width // config.patch_size
-    if config.frame_layout == "interleaved":
-        frames, columns = 1, columns * frames
-    return sincos_positions(frames, (rows, columns), dim, device=stack.device)[None]
+    grid = height // config.patch_size, width // config.patch_size
+    return sincos_positions(frames, grid, dim, device=stack.device)[None]
 
 
 def _features(encoded: CMMixerModelOutput, segments: int) -> CMMixerFeatures:
@@ -493,7 +530,7 @@ def _features(encoded: CMMixerModelOutput, segments: int) -> CMMixerFeatures:
         seen = (1 - encoded["mask"]).to(tokens.dtype).unflatten(1, (segments, -1)).sum(2)
         segment_means = everywhere.unflatten(1, (segments, -1)).sum(2) / seen.clamp(min=1).unsqueeze(-1)
     return CMMixerFeatures(
-        pooler_output=nn.functional.normalize(segment_means.mean(1), dim=-1),
+        pooler_output=pool_segments(segment_means)[:, 0],
         segment_embeds=nn.functional.normalize(segment_means, dim=-1),
         last_hidden_state=encoded.last_hidden_state,
         hidden_states=encoded.hidden_states,

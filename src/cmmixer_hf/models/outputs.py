@@ -34,7 +34,9 @@ class CMMixerForPreTrainingOutput(ModelOutput):
     Args:
         loss: `video_loss` + `audio_loss`, 1:1; scalar.
         video_loss, audio_loss: reconstruction errors in the units of the normalised stacks, squared.
-        video_logits, audio_logits: predicted patches, (batch, tokens, p · p · channels).
+        video_logits, audio_logits: predicted patches, (batch, tokens, p · p · channels); in training only those of
+            `ids_predicted`, (batch, predicted, p · p · channels).
+        ids_predicted: (batch, predicted), the hidden patches that were predicted; `None` where all were.
         mask: (batch, tokens), 1 where the encoder did not see the mixture.
         ids_restore: (batch, tokens).
         mixing_mask: M of Eq. 1, (batch, K, 1, H, W), 1 where the video shows.
@@ -46,6 +48,7 @@ class CMMixerForPreTrainingOutput(ModelOutput):
     audio_loss: Tensor | None = None
     video_logits: Tensor | None = None
     audio_logits: Tensor | None = None
+    ids_predicted: Tensor | None = None
     mask: Tensor | None = None
     ids_restore: Tensor | None = None
     mixing_mask: Tensor | None = None

@@ -42,22 +42,6 @@ def unpatchify(patches: Tensor, patch_size: int, *, frames: int, size: tuple[int
     return grid.permute(0, 1, 6, 2, 4, 3, 5).reshape(patches.shape[0], frames, -1, *size)
 
 
-def interleave(stack: Tensor) -> Tensor:
-    """The frames' pixel columns dealt out in turn over one wide frame: (batch, K, C, H, W) → (batch, 1, C, H, W · K).
-
-    The layout of the authors' released code, where a patch holds p/K columns of every frame and no segment exists.
-
-    >>> interleave(torch.tensor([[1.0, 2.0], [3.0, 4.0]]).view(1, 2, 1, 1, 2)).flatten().tolist()
-    [1.0, 3.0, 2.0, 4.0]
-    """
-    return stack.permute(0, 2, 3, 4, 1).flatten(3)[:, None]
-
-
-def deinterleave(strip: Tensor, frames: int) -> Tensor:
-    """Inverse of [`interleave`]."""
-    return strip[:, 0].unflatten(-1, (-1, frames)).permute(0, 4, 1, 2, 3)
-
-
 def sincos_positions(frames: int, grid: tuple[int, int], dim: int, *, device: torch.device | None = None) -> Tensor:
     """Fixed 2-D sine-cosine positions over the strip, (frames · rows · columns, dim), float32.
 

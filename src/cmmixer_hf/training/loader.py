@@ -94,7 +94,7 @@ class RunOrder:
 
 Batch = dict[str, Any]
 Collate = Callable[[Sequence[Row]], Batch]
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def make_loader(
@@ -132,21 +132,26 @@ def make_loader(
         return DataLoader(clips, batch_sampler=_Places(order, numbers), collate_fn=collate, **options)  # type: ignore[arg-type]
     if not order.shuffle_shards:
         raise ValueError("streaming holds a window of shards in memory: set shuffle_shards to their number, such as 16")
-    return DataLoader(ClipStream(clips, order, numbers, collate), batch_size=None, **options)
+    return DataLoader(BatchStream(clips, order, numbers, collate), batch_size=None, **options)
 
 
 def plan_order(clips: Clips, settings: TrainingSettings, processes: int) -> RunOrder:
     """The order of a run; fewer clips than a step takes make smaller batches.
 
     Raises:
-        SourceError: not even one clip for each batch of a step.
+        SourceError: not even one clip for each batch of a step, or a stream, whose clips cannot be counted.
     """
+    if not hasattr(clips, "__len__"):
+        raise SourceError(
+            f"{type(clips).__name__} has no length, and training shuffles numbered clips: load it without "
+            "streaming=True, or prepare it once with `cmmixer prepare` (its shards can be streamed with streaming=true)"
+        )
     batches_per_step = processes * settings.accumulation_steps
     wanted, most = settings.batch_size // settings.repeats, len(clips) // batches_per_step
     if not most:
         raise SourceError(f"{len(clips)} clips are too few for steps of {batches_per_step} batches: give more clips")
     if most < wanted:
-        logger.warning("%d clips make batches of %d instead of %d clips", len(clips), most, wanted)
+        _logger.warning("%d clips make batches of %d instead of %d clips", len(clips), most, wanted)
     return RunOrder(
         shard_sizes=getattr(clips, "shard_sizes", [len(clips)]),
         clips_per_batch=min(wanted, most),
@@ -156,7 +161,12 @@ def plan_order(clips: Clips, settings: TrainingSettings, processes: int) -> RunO
     )
 
 
-class ClipStream(IterableDataset):
+def count_steps(settings: TrainingSettings, order: RunOrder) -> int:
+    """Steps of the whole run."""
+    return settings.max_steps or settings.epochs * order.steps_per_epoch
+
+
+class BatchStream(IterableDataset):
     """The batches of [`make_loader`], read window by window; the next window is read while this one is used."""
 
     def __init__(self, clips: Any, order: RunOrder, numbers: range, collate: Collate):

@@ -16,14 +16,14 @@ from .loader import RunOrder
 from .run_folder import RunFolder
 from .settings import TrainingSettings
 
-LOSSES = ("loss", "video_loss", "audio_loss")
+LOSSES = ("loss", "video_loss", "audio_loss", "contrastive_loss", "kl_loss", "matching_loss")
 # What differs between two runs of the same training.
 TIMINGS = ("samples_per_second", "waiting", "memory_gb")
 ADVICE = (
     "try a smaller learning rate, a longer warm-up, a smaller max_gradient_norm, or mixed_precision=no, in another "
     "output_dir or with resume=false"
 )
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 class TrainingDivergedError(RuntimeError):
@@ -33,7 +33,7 @@ class TrainingDivergedError(RuntimeError):
 class TrainingLog:
     """Takes the losses of every batch; every `logging_steps` their means over batches and processes become an entry.
 
-    An entry has `step`, `epoch`, `learning_rate`, `loss` (for pre-training `video_loss` and `audio_loss` too),
+    An entry has `step`, `epoch`, `learning_rate`, `loss` (and those of `LOSSES` that it is a sum of),
     `gradient_norm` before clipping, `samples_per_second` of all processes, the share of the time spent `waiting` for
     clips, and `memory_gb`: the peak on a GPU, what the process holds on a CPU.
 
@@ -69,7 +69,7 @@ class TrainingLog:
         self._rates: list[float] = []  # learning rates of all these steps
         self._restart_clock()
 
-    def timed(self, items: Iterable[Item]) -> Iterator[Item]:
+    def timed(self, items: Iterable[_Item]) -> Iterator[_Item]:
         """The items, with the time that each was waited for."""
         iterator = iter(items)
         while True:
@@ -123,9 +123,9 @@ class TrainingLog:
         )
         self._restart_clock()
 
-    def write(self, values: Mapping[str, float]) -> None:
-        """An entry for where the run stands, to everything that keeps or shows it."""
-        numbers = {"epoch": self.step / self.steps_per_epoch, **values}
+    def write(self, values: Mapping[str, Any]) -> None:
+        """An entry for where the run stands, to everything that keeps or shows it; values are scalars of any kind."""
+        numbers = {"epoch": self.step / self.steps_per_epoch} | {name: float(value) for name, value in values.items()}
         entry = {"step": self.step, **numbers}
         self.history.append(entry)
         if self.accelerator.is_main_process:

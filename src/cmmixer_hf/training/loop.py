@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, send_to_device
+from huggingface_hub import HfApi
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import PreTrainedModel
@@ -27,21 +28,30 @@ from ..data.batches import Clips, StackMaker, collate_clips
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import CMMixerProcessor
 from ..pictures.strips import draw_separation, sheet
+from .best import BestWeights
 from .checkpoints import Checkpoints, RunState, identity
-from .loader import Batch, make_loader, plan_order
+from .demands import TrainingMemoryError, memory_advice, warn_of_days
+from .loader import Batch, count_steps, make_loader, plan_order
 from .log import LOSSES, TrainingDivergedError, TrainingLog
 from .model_card import write_model_card
-from .model_inputs import ModelInputs
-from .optimization import make_optimizer, make_schedule
-from .run_folder import RunFolder
+from .model_inputs import ModelInputs, without_adapters
+from .optimization import freeze, make_optimizer, make_schedule, set_learning_rates
+from .run_folder import RunFolder, RunFolderError
 from .settings import TrainingSettings
 from .stopping import StopSignals, TrainingStoppedError
 
-__all__ = ["TrainingDivergedError", "TrainingSettings", "TrainingStoppedError", "train"]
+__all__ = [
+    "RunFolderError",
+    "TrainingDivergedError",
+    "TrainingMemoryError",
+    "TrainingSettings",
+    "TrainingStoppedError",
+    "train",
+]
 
 Evaluate = Callable[[PreTrainedModel], Mapping[str, float]]
 TRACKER_PROJECT = "cmmixer_hf"
-logger = logging.getLogger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 def train(
@@ -61,12 +71,13 @@ def train(
     Args:
         model: what to train, in place and in float32: [`CMMixerForPreTraining`], [`CMMixerForRetrieval`] or a
             classifier, which takes its labels by the names in its configuration. What `forward` takes decides what is
-            read and made of a clip.
+            read and made of a clip. With peft's adapters (`get_peft_model`, `add_adapter`) these alone are trained and
+            saved.
         clips: [`load_prepared`], a selection of it, or a `datasets.Dataset` with the same columns.
         extractor: makes the stacks, on the device.
         settings: everything else.
-        evaluate: scores of the model, in evaluation mode, every `evaluation_epochs`; they join the history. All
-            processes call it.
+        evaluate: scores of the model, in evaluation mode, every `evaluation_epochs` or `evaluation_steps`; they join
+            the history, and `best_metric` and `patience` go by them. All processes call it.
         spectrograms: what `keep_spectrograms` keeps, by clip; runs on the same clips with the same extractor may share
             one.
         progress: show a bar.
@@ -76,23 +87,36 @@ def train(
 
     Raises:
         TrainingDivergedError: the loss is not finite, or far above its start.
+        TrainingMemoryError: a step needs more memory than there is.
+        RunFolderError: another training writes to the run folder, or files lie there that no training wrote.
+        ValueError: `freeze` names no part of the model or leaves nothing to train, or `best_metric` no score.
         TrainingStoppedError: SIGTERM or Ctrl-C came, and a checkpoint is saved; it ends the program unless caught.
         CheckpointError: the run folder holds a run that differs in more than how it is run, or damaged checkpoints.
         SourceError: too few clips for one step, or a clip without what the model needs.
     """
+    if settings.best_metric and evaluate is None:
+        raise ValueError(f"best_metric ({settings.best_metric}) needs an evaluate, which scores the model")
     _in_float32(model)
+    freeze(model, settings)
     inputs = ModelInputs(model, extractor, settings, spectrograms=spectrograms)
-    with _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress) as run, StopSignals() as stop:
+    run = _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress)
+    with run, StopSignals() as stop, memory_advice(model, settings):
+        # begin, or go on from the newest checkpoint
         run.resume()
         for number, batch in run.batches():
             with run.accelerator.accumulate(run.model):
+                # what is random in a batch follows from its number
                 _reseed(settings.seed, number)
+                # clips → stacks → losses
                 losses = run.losses(batch)
+                # gradients; with the last batch of a step the weights move
                 run.accelerator.backward(losses["loss"])
                 run.optimize()
             run.log.add(losses)
             if run.accelerator.sync_gradients:
+                # log, learning rate, pictures, scores and checkpoints that are due
                 run.finish_step(stop)
+        # the last or best weights, with their card, go to the run folder
         run.finish(stop)
     return run.log.history
 
@@ -112,12 +136,14 @@ class _Run:
     ):
         self.settings, self.clips, self.inputs, self.evaluate = settings, clips, inputs, evaluate
         self.extractor = inputs.make_stacks.extractor
-        self.title = type(model).__name__
+        self.title = type(without_adapters(model)).__name__
         self.folder = RunFolder(settings.output_dir)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoints", keep=settings.keep_checkpoints)
-        self.accelerator = _make_accelerator(settings, self.folder)
+        self.best = BestWeights(self.folder.path / "best", settings)
+        self.accelerator = _make_accelerator(settings, self.folder, partly=hasattr(model, "peft_config"))
         self.order = plan_order(clips, settings, self.accelerator.num_processes)
-        self.steps = settings.max_steps or settings.epochs * self.order.steps_per_epoch
+        self.steps = count_steps(settings, self.order)
+        warn_of_days(model, settings, steps=self.steps)
         if settings.activation_checkpointing:
             kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # as in 5.6
             getattr(model, f"{kind}_checkpointing_enable")()
@@ -128,9 +154,9 @@ class _Run:
         hidden = not (progress and self.accelerator.is_main_process)
         bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden)
         self.log = TrainingLog(self.accelerator, self.folder, settings, order=self.order, bar=bar)
-        others = {"schedule": self.schedule, "log": self.log}
+        parts = {"schedule": self.schedule, "log": self.log, "best": self.best}
         same = identity(settings, self.order, model=model, extractor=self.extractor)
-        self.state = RunState(self.accelerator, self.model, self.optimizer, others=others, identity=same)
+        self.state = RunState(self.accelerator, self.model, self.optimizer, parts=parts, identity=same)
         self.gradient_norm = torch.zeros(())
         self.resumed_at = 0
         self._at_exit = ExitStack()
@@ -139,6 +165,9 @@ class _Run:
     def __enter__(self) -> "_Run":
         device = self.accelerator.device
         self._at_exit.enter_context(torch.random.fork_rng([device] if device.type == "cuda" else []))
+        if self.accelerator.is_main_process:
+            self._at_exit.enter_context(self.folder.held())
+        self.accelerator.wait_for_everyone()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -151,8 +180,11 @@ class _Run:
         self.accelerator.wait_for_everyone()
         if self.state.restore(self.checkpoints):
             self.resumed_at = self.log.step
-            logger.info("going on from step %d", self.log.step)
+            _logger.info("going on from step %d", self.log.step)
+            set_learning_rates(self.schedule)
         if self.accelerator.is_main_process:
+            if self.settings.push_to_hub:  # a name or token that does not work should not cost a training
+                HfApi().create_repo(self.settings.push_to_hub, exist_ok=True)
             self.folder.begin(self.settings, self.log.history, processes=self.accelerator.num_processes)
         self.start_trackers()
 
@@ -166,7 +198,12 @@ class _Run:
             self._at_exit.callback(tracker.finish)
 
     def batches(self) -> Iterator[tuple[int, Batch]]:
-        """This process's batches from where the run stands, each with its number in the whole run."""
+        """This process's batches from where the run stands, each with its number in the whole run.
+
+        They end with the last step, or where no better score is waited for any more.
+        """
+        if self.best.exhausted:
+            return
         first, last = (step * self.order.batches_per_step for step in (self.log.step, self.steps))
         numbers = range(first + self.accelerator.process_index, last, self.accelerator.num_processes)
         loader = make_loader(
@@ -178,7 +215,10 @@ class _Run:
             streaming=self.settings.streaming,
             pin_memory=self.accelerator.device.type == "cuda",
         )
-        return zip(numbers, self.log.timed(loader), strict=True)
+        for numbered in zip(numbers, self.log.timed(loader), strict=True):
+            yield numbered
+            if self.best.exhausted:
+                return
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The model's losses of a batch, `loss` first."""
@@ -200,8 +240,11 @@ class _Run:
         self.schedule.step()
         epoch, step_of_epoch = divmod(self.log.step, self.order.steps_per_epoch)
         if step_of_epoch == 0:
-            self.finish_epoch(epoch)
-        if self.log.step == self.steps:
+            self.draw(epoch)
+        if self.evaluation_is_due():
+            with self.log.untimed():
+                self.score()
+        if self.log.step == self.steps or self.best.exhausted:
             return
         signal_number = self.agree_to_stop(stop)
         if signal_number or _is_due(self.settings.save_steps, self.log.step):
@@ -209,28 +252,43 @@ class _Run:
                 self.save()
                 self.draw_curves()
         if signal_number:
-            logger.warning("stopped at step %d, with a checkpoint in %s", self.log.step, self.checkpoints.folder)
+            _logger.warning("stopped at step %d, with a checkpoint in %s", self.log.step, self.checkpoints.folder)
             raise TrainingStoppedError(signal_number)
 
-    def finish_epoch(self, epoch: int) -> None:
-        """Pictures and scores, when their epoch has come."""
-        model = self.accelerator.unwrap_model(self.model)
-        if _is_due(self.settings.picture_epochs, epoch) and hasattr(model, "draw_mixing_mask"):
-            with self.log.untimed():
-                self.draw(model, f"epoch-{epoch:04d}")
-        if self.evaluate is not None and _is_due(self.settings.evaluation_epochs, epoch):
-            self.log.flush()
-            with self.log.untimed():
-                self.log.write(self.evaluate(model.eval()))
-        model.train()
+    def draw(self, epoch: int) -> None:
+        """Every `picture_epochs`: how the model separates the first clip, with the same mixture and mask each time."""
+        model = without_adapters(self.accelerator.unwrap_model(self.model))
+        if not _is_due(self.settings.picture_epochs, epoch) or not hasattr(model, "draw_mixing_mask"):
+            return
+        with self.log.untimed():
+            stacks = StackMaker(self.extractor)(collate_clips([self.clips[0]]))
+            torch.manual_seed(self.settings.seed)
+            pictures = draw_separation(model.eval(), **stacks, extractor=self.extractor)
+            model.train()
+            if self.accelerator.is_main_process:
+                self.folder.save_picture(f"epoch-{epoch:04d}", sheet(list(vars(pictures).values())))
 
-    def draw(self, model: Any, name: str) -> None:
-        """How the model takes the first clip apart, with the same mixture and hidden patches every time."""
-        stacks = StackMaker(self.extractor)(collate_clips([self.clips[0]]))
-        torch.manual_seed(self.settings.seed)
-        pictures = draw_separation(model.eval(), **stacks, extractor=self.extractor)
-        if self.accelerator.is_main_process:
-            self.folder.save_picture(name, sheet(list(vars(pictures).values())))
+    def evaluation_is_due(self) -> bool:
+        """By steps or by epochs, and at the end where the best weights are wanted."""
+        if self.evaluate is None:
+            return False
+        if self.settings.best_metric and self.log.step == self.steps:
+            return True
+        if self.settings.evaluation_steps:
+            return _is_due(self.settings.evaluation_steps, self.log.step)
+        epoch, step_of_epoch = divmod(self.log.step, self.order.steps_per_epoch)
+        return step_of_epoch == 0 and _is_due(self.settings.evaluation_epochs, epoch)
+
+    def score(self) -> None:
+        """Evaluate; weights that are the best so far are kept."""
+        model = self.accelerator.unwrap_model(self.model)
+        self.log.flush()
+        scores = self.evaluate(model.eval())  # type: ignore[misc]  # it is due only where there is one
+        model.train()
+        self.log.write(scores)
+        (scores,) = broadcast_object_list([{name: float(value) for name, value in scores.items()}])
+        if self.best.judge(scores, self.log.step):
+            self.state.save_weights(self.best.folder, self.write_model)
 
     def agree_to_stop(self, stop: StopSignals) -> int:
         """The signal to stop for, or 0; several processes, of which not all may have got it, agree when they log."""
@@ -251,14 +309,29 @@ class _Run:
         trained = self.log.step > self.resumed_at
         if self.settings.save_steps and trained:
             self.save()
+        if self.best.step not in (0, self.log.step):
+            best = self.best
+            _logger.warning("keeping the weights of step %d, %s %g", best.step, best.metric, best.score)
+            self.state.load_weights(self.best.folder)
         weights = self.state.weights()
         if self.accelerator.is_main_process:
             self.folder.save_model(lambda folder: self.write_model(folder, weights))
-            write_model_card(self.folder.path, evaluated=not trained)
+            self.publish(evaluated=not trained)
         self.draw_curves()
         self.accelerator.wait_for_everyone()
         if stop.received:
             raise TrainingStoppedError(stop.received)
+
+    def publish(self, *, evaluated: bool) -> None:
+        """The model's card, where the folder holds a whole model and no adapter, and the upload, where it is wanted."""
+        if (self.folder.path / "config.json").exists():
+            write_model_card(self.folder.path, evaluated=evaluated)
+        if name := self.settings.push_to_hub:
+            try:
+                self.folder.upload(name)
+            except OSError as error:  # hours of training should not end in an error of the network
+                path = self.folder.path
+                _logger.error("%s could not be uploaded (%s): try `hf upload %s %s`", path, error, name, path)
 
     def draw_curves(self) -> None:
         """The losses so far."""
@@ -272,7 +345,9 @@ class _Run:
         CMMixerProcessor(self.extractor).save_pretrained(folder)
 
 
-def _make_accelerator(settings: TrainingSettings, folder: RunFolder) -> Accelerator:
+def _make_accelerator(settings: TrainingSettings, folder: RunFolder, *, partly: bool) -> Accelerator:
+    """For a model of which a part may be frozen or trained `partly`, by adapters: some of that may have no gradient."""
+    unused = partly or bool(settings.freeze or settings.freeze_layers)
     AcceleratorState._reset_state()  # else it stays what the process's first training made it: eager, for example
     return Accelerator(
         # Without this, processes on a machine that has no GPU would each train on their own.
@@ -282,6 +357,7 @@ def _make_accelerator(settings: TrainingSettings, folder: RunFolder) -> Accelera
         dynamo_backend="inductor" if settings.compile else None,
         log_with=None if settings.log_with == "none" else settings.log_with.split(","),
         project_dir=str(folder.path / "trackers"),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)] if unused else None,
     )
 
 
@@ -289,7 +365,7 @@ def _in_float32(model: PreTrainedModel) -> None:
     """Weights in half precision, as many checkpoints have them, lose small steps and overflow in training."""
     halves = {parameter.dtype for parameter in model.parameters()} & {torch.float16, torch.bfloat16}
     if halves:
-        logger.warning("weights in %s are trained, and saved, in float32", halves.pop())
+        _logger.warning("weights in %s are trained, and saved, in float32", halves.pop())
         model.float()
 
 

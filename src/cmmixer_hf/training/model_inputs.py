@@ -13,6 +13,16 @@ from .loader import Batch
 from .settings import TrainingSettings
 
 
+def without_adapters(model: Any) -> PreTrainedModel:
+    """The model inside one that peft's `get_peft_model` has wrapped, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def forward_names(model: Any) -> set[str]:
+    """Names of the arguments that a model's forward takes."""
+    return set(inspect.signature(without_adapters(model).forward).parameters)
+
+
 class ModelInputs:
     """A batch of clips → the arguments of a model's forward, as far as it takes them.
 
@@ -35,7 +45,7 @@ class ModelInputs:
         *,
         spectrograms: dict[str, Tensor] | None = None,
     ):
-        names = inspect.signature(model.forward).parameters
+        names = forward_names(model)
         self.columns = [column for name, column in COLUMNS.items() if name in names]
         labels = LabelNames.of(model.config) if "labels" in names else None
         self.collate = partial(collate_clips, columns=self.columns, labels=labels)

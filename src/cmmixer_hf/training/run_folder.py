@@ -6,44 +6,100 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
+from huggingface_hub import HfApi
 
 from ..files import atomic_file
 from ..pictures.curves import curves_png
 from ..pictures.strips import RGB, png_bytes
 from .settings import write_settings
 
-PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "av")
+_PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "av")
+
+
+LOCK = "training.lock"
+# What a run writes, and what must therefore not lie in a folder that no run has written.
+OWN_FILES = (
+    *(
+        "environment.json",
+        "settings.yaml",
+        "metrics.jsonl",
+        "curves.png",
+        "checkpoints",
+        "best",
+        "trackers",
+        "pictures",
+    ),
+    *("config.json", "model.safetensors", "processor_config.json", "README.md"),
+)
+NOT_UPLOADED = ["checkpoints/*", "best/*", "trackers/*", LOCK]
+# Seconds. Workers of a killed run keep its lock until they notice that it is gone.
+LOCK_PATIENCE = 10.0
+
+
+class RunFolderError(OSError):
+    """A folder that a training must not write to; the message says why and what to do."""
 
 
 class RunFolder:
     """What a run leaves behind, each part whole or absent.
 
-    `settings.yaml` (for `--config`), `environment.json`, `metrics.jsonl` (the history, an entry a line), `curves.png`
-    (with Matplotlib), `pictures/`, `trackers/`, `checkpoints/`, and at the end the model, for `from_pretrained`,
-    with its card, `README.md`.
+    `environment.json`, which marks the folder as a run's, `settings.yaml` (for `--config`), `metrics.jsonl` (the
+    history, an entry a line), `curves.png` (with Matplotlib), `pictures/`, `trackers/`, `checkpoints/`, `best/`, and at
+    the end the model, for `from_pretrained`, with its card, `README.md`. Files of other names are never touched.
     """
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other trainings off the folder while the block runs; a killed one does not keep it.
+
+        Raises:
+            RunFolderError: files that no run has written lie in the way, or another training writes here.
+        """
+        strange = [name for name in OWN_FILES if (self.path / name).exists()]
+        if strange and not self._is_of_a_run():
+            raise RunFolderError(
+                f"{self.path} holds {', '.join(strange)}, which no training wrote and this one would overwrite: choose "
+                "another output_dir"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / LOCK).acquire(timeout=LOCK_PATIENCE):
+                yield
+        except Timeout as error:
+            raise RunFolderError(
+                f"another training writes to {self.path}: wait for it, stop it, or choose another output_dir"
+            ) from error
+
+    def _is_of_a_run(self) -> bool:
+        try:
+            environment = json.loads((self.path / "environment.json").read_text(encoding="utf-8"))
+            return "cmmixer_hf" in environment["packages"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def begin(self, settings: Any, history: Sequence[dict[str, float]], *, processes: int) -> None:
         """Write down what is about to run; metrics from after the checkpoint that it goes on from are dropped."""
+        with atomic_file(self.path / "environment.json") as partial:
+            partial.write_text(json.dumps(describe_environment(processes), indent=2), encoding="utf-8")
         with atomic_file(self.path / "settings.yaml") as partial:
             write_settings(partial, settings)
-        with atomic_file(self.path / "environment.json") as partial:
-            partial.write_text(json.dumps(describe_environment(processes), indent=2))
         with atomic_file(self.path / "metrics.jsonl") as partial:
-            partial.write_text("".join(json.dumps(entry) + "\n" for entry in history))
+            partial.write_text("".join(json.dumps(entry) + "\n" for entry in history), encoding="utf-8")
 
     def append(self, entry: dict[str, float]) -> None:
         """One more line of metrics."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def draw_curves(self, title: str, history: Sequence[dict[str, float]]) -> None:
@@ -68,6 +124,15 @@ class RunFolder:
             os.replace(file, self.path / file.name)
         partial.rmdir()
 
+    def upload(self, name: str) -> None:
+        """Upload the model, its card and all about its making to a repository on the Hub, which is made if need be.
+
+        Raises:
+            OSError: the Hub cannot be reached, or refuses.
+        """
+        HfApi().create_repo(name, exist_ok=True)
+        HfApi().upload_folder(repo_id=name, folder_path=self.path, ignore_patterns=NOT_UPLOADED)
+
 
 def describe_environment(processes: int = 1) -> dict[str, Any]:
     """Versions, machine and command of this program, ready for JSON."""
@@ -76,7 +141,7 @@ def describe_environment(processes: int = 1) -> dict[str, Any]:
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {package: version(package) for package in PACKAGES},
+        "packages": {package: version(package) for package in _PACKAGES},
         "devices": devices or [platform.processor() or platform.machine()],
         "processes": processes,
         "cpus": os.cpu_count(),

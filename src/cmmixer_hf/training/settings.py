@@ -14,12 +14,13 @@ import yaml
 
 from ..flags import SettingsParser
 
-# Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and no card
-# tells them. (Batches of a step are counted over all processes.)
+# Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and are not in a
+# model's card. Accumulation trades places with processes: what counts are the batches of a step, and for a contrastive
+# loss the clips that compete (`checkpoints.identity`).
 FREE = {
     *("output_dir", "resume", "num_workers", "streaming", "keep_spectrograms", "accumulation_steps"),
     *("activation_checkpointing", "compile", "log_with", "logging_steps", "picture_epochs", "evaluation_epochs"),
-    *("save_steps", "keep_checkpoints", "divergence_factor"),
+    *("evaluation_steps", "save_steps", "keep_checkpoints", "divergence_factor", "push_to_hub"),
 }
 
 
@@ -27,6 +28,7 @@ FREE = {
 class TrainingSettings:
     """How to train; the defaults are the paper's pre-training of Solo (§4.3).
 
+    The paper says nothing of `max_gradient_norm`, `layer_decay` and `repeats`: clipping is ours, the others are off.
     A script with settings of its own derives from this class, so that they stand in the same flags, YAML file and run
     folder. A *batch* is what one process takes at a time; a *step* is one step of the optimiser, `accumulation_steps`
     batches of every process.
@@ -42,7 +44,13 @@ class TrainingSettings:
     max_steps: int = field(default=0, metadata={"help": "steps in all, instead of epochs; 0 goes by epochs"})
     warmup_epochs: float = field(default=80.0, metadata={"help": "epochs of linear warm-up"})
     batch_size: int = field(default=32, metadata={"help": "samples of a batch"})
-    accumulation_steps: int = field(default=1, metadata={"help": "batches of a process in one step"})
+    accumulation_steps: int = field(
+        default=1,
+        metadata={
+            "help": "batches of a process in one step; they add no negatives to a contrastive loss: its clips compete "
+            "within one batch of all processes: for more of them raise batch_size, with the model's embed_chunk_size"
+        },
+    )
     repeats: int = field(
         default=1,
         metadata={"help": "samples of a batch that come from one clip, decoded once and augmented so many times"},
@@ -64,6 +72,13 @@ class TrainingSettings:
         default=1.0,
         metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"},
     )
+    freeze: str = field(
+        default="",
+        metadata={"help": "modules that do not train, by commas, such as video_model; their names in the model"},
+    )
+    freeze_layers: int = field(
+        default=0, metadata={"help": "encoder layers, from the input up, that do not train, patch embeddings included"}
+    )
     max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm; 0 does not"})
     mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
         default=None, metadata={"help": "of the forward pass; by default what `accelerate launch` was told, else no"}
@@ -83,10 +98,27 @@ class TrainingSettings:
     evaluation_epochs: int = field(
         default=1, metadata={"help": "evaluate every so many epochs, where the script evaluates; 0 does not"}
     )
+    evaluation_steps: int = field(
+        default=0, metadata={"help": "evaluate every so many steps instead; 0 goes by epochs"}
+    )
+    best_metric: str = field(
+        default="",
+        metadata={
+            "help": "keep the weights with the highest value of this score of the evaluation (-NAME: the lowest) "
+            "instead of the last ones"
+        },
+    )
+    patience: int = field(
+        default=0, metadata={"help": "stop after so many evaluations without a better best_metric; 0 does not"}
+    )
     save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; 0 saves none but on SIGTERM"})
     keep_checkpoints: int = field(default=2, metadata={"help": "checkpoints kept, the newest ones"})
     divergence_factor: float = field(
         default=10.0, metadata={"help": "stop at a loss so many times above the first one (at least 1); 0 does not"}
+    )
+
+    push_to_hub: str = field(
+        default="", metadata={"help": "name on the Hub, you/model, to upload the finished model to"}
     )
 
     def __post_init__(self) -> None:
@@ -99,11 +131,16 @@ class TrainingSettings:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         if not 0 < self.layer_decay <= 1:
             raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
+        if self.patience and not self.best_metric:
+            raise ValueError("patience waits for a better score: set best_metric to its name, such as -median_rank")
+        if self.streaming and not self.shuffle_shards:
+            raise ValueError("streaming holds a window of shards in memory: set shuffle_shards, to 16 for example")
+        self._choose_precision()
+
+    def _choose_precision(self) -> None:
         self.mixed_precision = self.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # type: ignore[assignment]
         if self.mixed_precision not in (known := ("no", "bf16", "fp16")):
             raise ValueError(f"mixed_precision must be one of {known}, got {self.mixed_precision!r}")
-        if self.streaming and not self.shuffle_shards:
-            raise ValueError("streaming holds a window of shards in memory: set shuffle_shards, to 16 for example")
 
 
 def read_settings(*classes: Any, arguments: Sequence[str] | None = None) -> Any:
@@ -135,7 +172,7 @@ def read_settings(*classes: Any, arguments: Sequence[str] | None = None) -> Any:
 
 def write_settings(path: Path, settings: Any) -> None:
     """A dataclass of settings as YAML, which [`read_settings`] takes back with `--config`."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True))
+    path.write_text(yaml.safe_dump(dataclasses.asdict(settings), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def _file_flags(parser: argparse.ArgumentParser, line: list[str]) -> list[str]:
@@ -145,7 +182,7 @@ def _file_flags(parser: argparse.ArgumentParser, line: list[str]) -> list[str]:
     path = only_config.parse_known_args(line)[0].config
     if path is None:
         return []
-    values = yaml.safe_load(Path(path).read_text()) or {}
+    values = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
     known = {action.dest for action in parser._actions} - {"help", "config"}
     for unknown in set(values) - known:
         similar = difflib.get_close_matches(unknown, known, 1)

@@ -139,7 +139,6 @@ def test_gradients_stop_here():
         ({"source": "colours"}, r"source must be one of .*got 'colours'"),
         ({"pooling": "max"}, r"pooling must be one of .*got 'max'"),
         ({"input_mean": [0.5]}, r"both input_mean and input_std"),
-        ({"encoder_config": CMMixerConfig(frame_layout="interleaved")}, r"side_by_side.*interleaved"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, complaint):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from baseline_models import build, pairs
 from huggingface_hub.errors import StrictDataclassClassValidationError
 
-from cmmixer_hf.models.baselines.modeling_cbmvr import CBMVRConfig, pool_segments
+from cmmixer_hf.models.baselines.modeling_cbmvr import CBMVRConfig, segment_statistics
 from cmmixer_hf.models.baselines.ranking_losses import structure_loss, triplet_loss
 
 
@@ -28,7 +28,7 @@ def test_the_loss_is_the_weighted_sum_of_four():
 
 def test_a_branch_is_layers_batch_norm_and_l2():
     model, given = build("cbmvr"), pairs()
-    pooled = pool_segments(model.video_features(given["pixel_values"]))
+    pooled = segment_statistics(model.video_features(given["pixel_values"]))
     first, last, norm = model.video_tower.layers[0], model.video_tower.layers[3], model.video_tower.norm
     raw = last(first(pooled).relu())
     scaled = (raw - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias

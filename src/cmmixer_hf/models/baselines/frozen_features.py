@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedMode
 from transformers.utils import ModelOutput
 
 from ..configuration_cmmixer import CMMixerConfig
-from ..safe_loading import SafePreTrainedModel
+from ..safe_loading import SafePreTrainedModel, refuse_missing
 
 
 def colour_statistics(stack: Tensor, cells: int) -> Tensor:
@@ -100,12 +100,6 @@ class FrozenFeaturesConfig(PreTrainedConfig):
         if (self.input_mean is None) != (self.input_std is None):
             raise ValueError(f"set both input_mean and input_std or none, got {self.input_mean} and {self.input_std}")
 
-    def validate_encoder(self) -> None:
-        """Refuse an encoder of ours without segments."""
-        layout = getattr(self.encoder_config, "frame_layout", "side_by_side")
-        if layout != "side_by_side":
-            raise ValueError(f"features of segments need frame_layout='side_by_side', got an encoder with {layout!r}")
-
     @property
     def feature_size(self) -> int:
         """Numbers a segment."""
@@ -157,10 +151,18 @@ class FrozenFeatures(SafePreTrainedModel):
             pretrained_model_name_or_path: Hub name or folder of one of our checkpoints, of an image model (of one that
                 also reads text, its `vision_config` part) or of an audio spectrogram transformer.
             settings: fields of [`FrozenFeaturesConfig`]; for frames the model's own `input_mean` and `input_std`.
+
+        Raises:
+            MissingWeightsError: the checkpoint lacks weights that the features depend on.
         """
         config = AutoConfig.from_pretrained(pretrained_model_name_or_path)
         config = getattr(config, "vision_config", config)
-        encoder = AutoModel.from_pretrained(pretrained_model_name_or_path, config=config, use_safetensors=True)
+        encoder, report = AutoModel.from_pretrained(
+            pretrained_model_name_or_path, config=config, use_safetensors=True, output_loading_info=True
+        )
+        pooler_is_used = settings.get("pooling") == "pooler"
+        missing = [key for key in report["missing_keys"] if pooler_is_used or not key.startswith("pooler.")]
+        refuse_missing(encoder, str(pretrained_model_name_or_path), sorted(missing))
         return cls.from_encoder(encoder, **settings)
 
     def train(self, mode: bool = True) -> "FrozenFeatures":

@@ -13,7 +13,7 @@ from transformers.utils.generic import can_return_tuple
 
 from ..outputs import CMMixerFeatures, CMMixerForRetrievalOutput
 from ..safe_loading import SafePreTrainedModel
-from ..similarity import segment_similarity
+from ..similarity import pool_segments, segment_similarity
 from .frozen_features import FrozenFeatures, FrozenFeaturesConfig
 
 
@@ -98,12 +98,12 @@ class BaselineForRetrieval(SafePreTrainedModel):
     @can_return_tuple
     def get_video_features(self, pixel_values: Tensor) -> CMMixerFeatures:
         """Embed frames, (batch, K, 3, H, W)."""
-        return _pool(self.video_tower(self.video_features(pixel_values)))
+        return _features(self.video_tower(self.video_features(pixel_values)))
 
     @can_return_tuple
     def get_audio_features(self, audio_values: Tensor) -> CMMixerFeatures:
         """Embed spectrograms, (batch, K, 3, H, W)."""
-        return _pool(self.audio_tower(self.audio_features(audio_values)))
+        return _features(self.audio_tower(self.audio_features(audio_values)))
 
     @can_return_tuple
     def forward(
@@ -146,15 +146,15 @@ def compare(video: Tensor, audio: Tensor) -> dict[str, Any]:
     return {
         "logits_per_video": logits,
         "logits_per_audio": logits.T,
-        "video_embeds": _pool(video)["pooler_output"],
-        "audio_embeds": _pool(audio)["pooler_output"],
+        "video_embeds": pool_segments(video)[:, 0],
+        "audio_embeds": pool_segments(audio)[:, 0],
         "video_segment_embeds": video,
         "audio_segment_embeds": audio,
     }
 
 
-def _pool(segments: Tensor) -> CMMixerFeatures:
-    return CMMixerFeatures(nn.functional.normalize(segments.mean(1), dim=-1), segments)
+def _features(segments: Tensor) -> CMMixerFeatures:
+    return CMMixerFeatures(pool_segments(segments)[:, 0], segments)
 
 
 class MLP(nn.Sequential):

@@ -87,7 +87,7 @@ class CBMVRForRetrieval(BaselineForRetrieval):
         video, audio = (clips[:, 0] for clips in embeddings)
         rank = partial(triplet_loss, margin=config.margin, top_share=config.top_share, track_id=track_id)
         ranking = config.audio_to_video_weight * rank(audio, video) + config.video_to_audio_weight * rank(video, audio)
-        before = [pool_segments(clips) for clips in features]
+        before = [segment_statistics(clips) for clips in features]
         structure = structure_loss(before[0], video) + structure_loss(before[1], audio)
         return ranking + config.structure_weight * structure
 
@@ -103,10 +103,10 @@ class Branch(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(batch, K, feature size) → (batch, 1, embedding size), L2-normalised."""
-        return nn.functional.normalize(self.norm(self.layers(pool_segments(features))), dim=-1)[:, None]
+        return nn.functional.normalize(self.norm(self.layers(segment_statistics(features))), dim=-1)[:, None]
 
 
-def pool_segments(features: Tensor) -> Tensor:
+def segment_statistics(features: Tensor) -> Tensor:
     """Mean and standard deviation over the segments: (batch, K, size) → (batch, 2 · size)."""
     return torch.cat([features.mean(1), features.std(1, correction=0)], -1)
 

@@ -27,7 +27,7 @@ from cmmixer_hf.data import load_prepared, prepare
 from cmmixer_hf.demo import IMAGE_SIZE, make_scene, model_config, write_library
 from cmmixer_hf.evaluation import EvaluateSettings, evaluate
 from cmmixer_hf.media import clip_sampling
-from cmmixer_hf.search import Embedder
+from cmmixer_hf.search import Cutting, embed_file, open_embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
 NAME = "checkpoints/cmmixer-small-yardstick"
@@ -80,8 +80,8 @@ def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: o
 
 def keep_index(output: Path, files: list[Path]) -> None:
     """Soundtracks of held-out clips as an index of the checkpoint's model; the first few clips lie beside it."""
-    embedder = Embedder(str(output))
-    embeds = torch.stack([embedder(file, "audio") for file in files])
+    embedder = open_embedder(output)
+    embeds = torch.stack([embed_file(file, embedder, Cutting("audio"), is_query=False).embeds[0] for file in files])
     items = [{"title": title(file), "path": f"../clips/{file.name}"} for file in files]
     RetrievalIndex.build(items, embeds, model=str(output), identity=embedder.identity).save(output / "index")
     (output / "clips").mkdir(exist_ok=True)

@@ -46,6 +46,8 @@ NOT_RUN = {
     "cmmixer prepare-ray": "starts a cluster; tests/data/test_prepare_ray.py does",
     "cmmixer index FOLDER served": "needs a server; tests/search/test_milvus_store.py starts one",
     "cmmixer search clip.mp4 served": "likewise",
+    "cmmixer index MUSIC": "downloads weights; `make foreign` runs such a model, small and random",
+    "cmmixer search clip.mp4 music-library": "likewise",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.

@@ -55,7 +55,16 @@ class PrepareSettings:
     splits: str | None = field(
         default=None, metadata={"help": "such as train=0.8,test=0.2: split by track and group, so that none leaks"}
     )
-    seed: int = field(default=0, metadata={"help": "of the splits"})
+    select: float | None = field(
+        default=None,
+        metadata={
+            "help": "take a share (0.05) or a number (100000) of the clips, at random and evenly from all labels"
+        },
+    )
+    with_sound: bool = field(
+        default=False, metadata={"help": "take or select clips alone whose sound is not silent throughout"}
+    )
+    seed: int = field(default=0, metadata={"help": "of the splits and of what is selected"})
     deduplicate: bool = field(default=False, metadata={"help": "leave out clips whose files hold the same bytes"})
     num_workers: int | None = field(
         default=None,

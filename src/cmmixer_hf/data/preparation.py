@@ -2,23 +2,26 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from ..files import readable
 from ..media.reading import Sampling
 from ..settings import PrepareSettings
 from .clips import ClipSpec
 from .prepared_clips import SourceError, shard_path
-from .recipes import AnyClip, Recipe, ShardRow, prepare_clip
-from .selection import assign_splits, deduplicate
+from .recipes import AnyClip, Recipe, ShardRow, has_sound, prepare_clip
+from .selection import assign_splits, deduplicate, select_clips
 from .shards import ERROR_TABLE, Job, Prepared, decode_rows, write_shard
 from .sources.folders import clips_of_files, find_media
 from .sources.source import ClipSource, read_source
 from .sources.streams import ClipSpecs, SourceStream
 from .survey import leaks, survey
+from .workers import map_in_processes
 
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
 
@@ -75,17 +78,11 @@ def prepare_source(settings: PrepareSettings) -> None:
 
 def recipe_of(settings: PrepareSettings) -> Recipe:
     """What the settings say about a clip. Raises SourceError."""
+    given = vars(settings) | {"frame_codec": settings.frames}
     try:
-        return Recipe(
-            Sampling(settings.num_frames, settings.window_seconds, settings.sampling_rate, settings.shorter_side),
-            need=settings.need,
-            keep_silent=settings.keep_silent,
-            frame_codec=settings.frames,
-            jpeg_quality=settings.jpeg_quality,
-            clips_per_shard=settings.clips_per_shard,
-            on_error=settings.on_error,
-            seconds_per_clip=settings.seconds_per_clip,
-        )
+        sampling = Sampling(**{field.name: given[field.name] for field in fields(Sampling) if field.name in given})
+        options = {field.name: given[field.name] for field in fields(Recipe) if field.name in given}
+        return Recipe(sampling, **options)
     except ValueError as error:
         raise SourceError(str(error)) from error
 
@@ -104,23 +101,42 @@ def shard_of(text: str) -> tuple[int, int]:
 
 
 def find_clips(settings: PrepareSettings) -> ClipSource:
-    """The clips of a source, without those that occur twice and with splits, as far as the settings say so."""
+    """The clips of a source: none twice, a part of them, with splits, as far as the settings say so."""
     source = read_source(settings.source, settings.format, media=settings.media)
-    if not settings.deduplicate and settings.splits is None:
+    wanted = {name: getattr(settings, name) for name in ("deduplicate", "select", "with_sound", "splits")}
+    if not any(wanted.values()):
         return source
     if isinstance(source.clips, SourceStream):
-        raise SourceError(f"{source.clips.source} is a stream: --deduplicate and --splits need all its clips at once")
+        flags = ", ".join(f"--{name}" for name, value in wanted.items() if value)
+        raise SourceError(f"{source.clips.source} is a stream: {flags} need all its clips at once")
     clips, notes = list(source.clips), list(source.notes)
     if settings.deduplicate:
         clips, twice = deduplicate(clips, num_workers=os.cpu_count() or 1)
         notes += [f"left out: {clip.path} has the same content as {first.path}" for clip, first in twice]
+    if settings.select is not None or settings.with_sound:
+        clips = _selected(clips, settings)
+        notes.append(f"selected: {len(clips)} clips")
     if settings.splits is not None:
         clips = split_clips(clips, settings.splits, settings.seed)
     return replace(source, clips=clips, notes=notes)
 
 
+def _selected(clips: list[ClipSpec], settings: PrepareSettings) -> list[ClipSpec]:
+    """A part of the clips, and all rows that cannot be used, which are counted later."""
+    amount = 1.0 if settings.select is None else settings.select
+    if not amount > 0:
+        raise SourceError(f"--select {amount:g}: give a share of the clips such as 0.05, or a number of them")
+    bad, good = [clip for clip in clips if clip.error], [clip for clip in clips if not clip.error]
+    if not settings.with_sound:
+        return [*select_clips(good, amount, seed=settings.seed), *bad]
+    sounds = partial(has_sound, recipe=replace(recipe_of(settings), keep_silent=False))
+    workers, died = _num_workers(settings, clips), lambda clip, reason: False
+    suits = partial(map_in_processes, sounds, num_workers=workers, died=died)
+    return [*select_clips(good, amount, seed=settings.seed, suits=suits), *bad]
+
+
 def split_clips(clips: list[ClipSpec], shares: str, seed: int = 0) -> list[ClipSpec]:
-    """ClipSpecs with splits such as "train=0.8,test=0.2", by track and group. Raises SourceError."""
+    """Clips with splits such as "train=0.8,test=0.2", by track and group. Raises SourceError."""
     if any(clip.split is not None for clip in clips):
         raise SourceError("the source has splits of its own: leave --splits out")
     ties = [[f"track {clip.track_id}", *([f"group {clip.group}"] if clip.group else [])] for clip in clips]
@@ -139,7 +155,7 @@ def show_source(source: ClipSource, settings: PrepareSettings, num_workers: int 
         print(survey(source.clips, num_workers=num_workers))
     elif not isinstance(source.clips, SourceStream):
         print("\n".join([f"{len(source.clips)} clips", *leaks(source.clips)]))
-    print("\n".join(source.notes), end="\n" if source.notes else "")
+    print("".join(f"{readable(note)}\n" for note in source.notes), end="")
 
 
 def show_prepared(prepared: Prepared) -> None:

@@ -82,6 +82,14 @@ def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> ShardRow:
     return row
 
 
+def has_sound(clip: ClipSpec, recipe: Recipe) -> bool:
+    """Whether a clip has sound that is not silent throughout."""
+    try:
+        return fault(clip) is None and bool(_read_section(clip.sound, recipe, video=False, audio=True))
+    except MediaError:
+        return False
+
+
 def error_row(clip: ClipSpec, error: str) -> ShardRow:
     """The row of a clip that cannot be used."""
     known = _known(clip)

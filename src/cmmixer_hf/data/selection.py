@@ -1,11 +1,12 @@
-"""Splits that nothing leaks through: clips that share a track or a group stay together."""
+"""Which clips of a source: an even part of them (§4.1), none twice, and splits that nothing leaks through."""
 
 import hashlib
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 from ..files import file_digest
 from .clips import ClipSpec
@@ -62,6 +63,44 @@ def _bunches(ties: Sequence[Collection[str]]) -> dict[str, list[int]]:
 
 def _shuffled(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed} {name}".encode(), digest_size=16).digest()
+
+
+def select_clips(
+    clips: Sequence[ClipSpec],
+    amount: float,
+    *,
+    seed: int = 0,
+    suits: Callable[[Iterable[ClipSpec]], Iterable[bool]] = lambda clips: (True for _ in clips),
+) -> list[ClipSpec]:
+    """A part of the clips at random, as evenly from all labels as they allow, in the order of the source (§4.1).
+
+    Args:
+        clips: of a clip with several labels the rarest counts. Each split gives its part.
+        amount: a share of the clips up to 1, or their number.
+        seed: another one draws others.
+        suits: whether each of some clips may be taken; asked of no more clips than needed.
+    """
+    share = amount if amount <= 1 else min(1.0, amount / max(1, len(clips)))
+    splits = defaultdict(list)
+    for place, clip in enumerate(clips):
+        splits[clip.split].append(place)
+    chosen: list[int] = []
+    for places in splits.values():
+        order = [places[rank] for rank in _even_order([clips[place] for place in places], seed)]
+        suited = suits(clips[place] for place in order)
+        found = (place for place, good in zip(order, suited, strict=True) if good)
+        chosen += islice(found, round(share * len(places)))
+    return [clips[place] for place in sorted(chosen)]
+
+
+def _even_order(clips: Sequence[ClipSpec], seed: int) -> list[int]:
+    """Places of clips in an order of which every beginning has as many of each label, as long as there are any."""
+    counts = Counter(label for clip in clips for label in clip.labels)
+    classes = defaultdict(list)
+    for place in sorted(range(len(clips)), key=lambda place: _shuffled(clips[place].clip_id, seed)):
+        classes[min(clips[place].labels, key=lambda label: (counts[label], label), default="")].append(place)
+    ranked = [(rank, _shuffled(label, seed), place) for label in classes for rank, place in enumerate(classes[label])]
+    return [place for *_, place in sorted(ranked)]
 
 
 def deduplicate(

@@ -104,7 +104,7 @@ class Job:
             self._write_claim()
 
     def clips_to_do(self, *, done: bool = False) -> int | None:
-        """ClipSpecs of this job, or those that are in shards already; None before the end of a stream."""
+        """Clips of this job, or those that are in shards already; None before the end of a stream."""
         if self.num_clips is None:
             return None
         size = self.recipe.clips_per_shard
@@ -113,7 +113,7 @@ class Job:
         return sum(min(size, self.num_clips - number * size) for number in counted)
 
     def tasks(self) -> Iterator[Task]:
-        """ClipSpecs of the shards that are missing, each with its shard's number."""
+        """Clips of the shards that are missing, each with its shard's number."""
         place, missing = -1, False
         for place, clip in enumerate(self.clips):
             number, row = divmod(place, self.recipe.clips_per_shard)

@@ -61,7 +61,7 @@ def leaks(clips: Iterable[ClipSpec | ClipHeaders]) -> list[str]:
     for clip in clips:
         splits[clip.track_id].add(clip.split)
     leaking = [track for track, places in splits.items() if len(places) > 1]
-    return [f"{len(leaking)} tracks occur in more than one split, such as {leaking[0]}"] if leaking else []
+    return [f"{len(leaking)} tracks occur in more than one split, such as {readable(leaking[0])}"] if leaking else []
 
 
 def _probe(media: Media) -> MediaInfo:

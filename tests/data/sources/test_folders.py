@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from cmmixer_hf.data.sources.folders import (
     find_media,
     media_fields,
     read_classes,
+    read_content,
 )
 
 
@@ -23,6 +25,36 @@ def test_media_of_all_kinds_are_found_in_order_and_nothing_else(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in find_media(tmp_path)] == [
         *("a/c.webm", "a/d.flac", "b.MP4", "f.mp4/inside.ts")
     ]
+
+
+def test_linked_folders_are_read_once_and_loops_end(tmp_path):
+    touch(tmp_path, "library/a.mp4", "library/own/b.mp4", "far/c.mp4", "far/deep/d.mp4", "beside/e.mp4")
+    library = tmp_path / "library"
+    links = {"far": "../far", "far again": "../far", "own again": "own", "circle": ".", "up": "..", "lost": "nowhere"}
+    for name, target in links.items():
+        (library / name).symlink_to(target)
+    (tmp_path / "far/back").symlink_to(library)
+    (library / "b.mp4").symlink_to("own/b.mp4")
+    (library / "loop.mp4").symlink_to("loop.mp4")
+    found = read_content(library)
+    names = ["a.mp4", "b.mp4", "far/c.mp4", "far/deep/d.mp4", "own/b.mp4"]
+    assert [str(path.relative_to(library)) for path in found.media] == names
+    assert found.others == {"without a suffix": 1, ".mp4 that are no files": 1}
+
+
+def test_all_that_decodes_is_taken_and_the_rest_counted(tmp_path):
+    taken = ["MTS", "m2ts", "vob", "ogv", "wma", "aiff", "aif", "mka", "oga", "mp2", "m4b", "3g2", "f4v", "qt"]
+    touch(tmp_path, *(f"a.{suffix}" for suffix in taken))
+    hidden = [".Trash/1.mp4", "@eaDir/a.mp4/x.mp4", "__MACOSX/a.mp4", "._a.mp4", ".DS_Store"]
+    touch(tmp_path, *hidden, "a.txt", "b.TXT", "README", "c.mp4.part")
+    os.mkfifo(tmp_path / "fifo.mp4")
+    found = read_content(tmp_path)
+    assert sorted(path.suffix[1:] for path in found.media) == sorted(taken)
+    assert found.others == {
+        **{".Trash/": 1, "@eaDir/": 1, "__MACOSX/": 1, "hidden files": 2, ".txt": 2, "without a suffix": 1},
+        **{".part": 1, ".mp4 that are no files": 1},
+    }
+    assert found.notes()[0].startswith("not taken: 2 ")
 
 
 def test_clips_are_named_apart(tmp_path):

@@ -82,12 +82,16 @@ def _place(match: Match) -> dict[str, object]:
 
 
 def _as_table(answer: Answer, own: Sequence[bool]) -> str:
-    lines = [["", "score", "position", "title"]]
+    known = any(match.standing is not None for match in answer.matches)
+    lines = [["", "score", *["standing"] * known, "position", "title"]]
     for rank, (match, mine) in enumerate(zip(answer.matches, own, strict=True), 1):
         title = match.title + "  <- its own" * mine + _others(match)
         title += f"  (asked by {clock(match.asked[0])}-{clock(match.asked[1])})" if match.asked else ""
-        lines.append([str(rank), f"{match.score:.3f}", match.position, title])
-    found = aligned(lines, ">>><") if answer.matches else "  nothing in the index fits the filter"
+        standing = [f"{match.standing:.1f}"] if match.standing is not None else []
+        lines.append([str(rank), f"{match.score:.3f}", *standing, match.position, title])
+    found = (
+        aligned(lines, ">" * (len(lines[0]) - 1) + "<") if answer.matches else "  nothing in the index fits the filter"
+    )
     note = "" if answer.stands_out else "  nothing stands out: the best of these fits no better than noise would\n"
     return f"{answer.title}\n{found}\n{note}"
 

@@ -10,10 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from ..models.similarity import combine_queries, segment_similarity
+from .background import FEWEST_FILES, SAMPLED_FILES, Background, mean_item
+from .background import NAME as BACKGROUND
 from .faiss_store import FaissStore, sweep, update
 from .folding import fold
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
@@ -56,7 +60,10 @@ class Match:
         similarity: cosine of each segment of the query (rows) with each of the item; `score` is its diagonal's mean.
         also: what folds under it, best first: other sections of its file, and copies of the file under other names.
         asked: start and end in seconds of the part of a long query that it was found for.
-        standing: how far its score lies above those of background queries, in their standard deviations.
+        standing: how far it lies above what background queries find, in their standard deviations; `None` where the
+            index has no background.
+        beyond: `similarity` beyond what any two clips have in common at these places ([`Background.beyond`]); empty
+            where the index has no background.
     """
 
     item: dict[str, Any]
@@ -65,6 +72,7 @@ class Match:
     also: tuple["Match", ...] = ()
     asked: tuple[float, float] | None = None
     standing: float | None = None
+    beyond: tuple[tuple[float, ...], ...] = ()
 
     @property
     def stands_out(self) -> bool:
@@ -96,6 +104,7 @@ class RetrievalIndex:
     Args:
         facts: which model made the embeddings, and how.
         store: where the rows are.
+        background: what queries that mean nothing find in it.
 
     Example:
 
@@ -106,9 +115,10 @@ class RetrievalIndex:
     'b'
     """
 
-    def __init__(self, facts: IndexFacts, store: Store):
+    def __init__(self, facts: IndexFacts, store: Store, background: Background | None = None):
         self.facts = facts
         self.store = store
+        self.background = background
 
     @classmethod
     def build(
@@ -148,7 +158,9 @@ class RetrievalIndex:
         """Name or folder of the model that made the embeddings."""
         return self.facts.model
 
-    def search(self, query: Tensor, k: int = 10, *, where: Mapping[str, Any] | None = None) -> list[Match]:
+    def search(
+        self, query: Tensor, k: int = 10, *, where: Mapping[str, Any] | None = None, kind: str | None = None
+    ) -> list[Match]:
         """The `k` best files, each by its best part, best first.
 
         Args:
@@ -156,6 +168,7 @@ class RetrievalIndex:
             k: how many; fewer come back only where the index, or what meets the filter, has fewer.
             where: metadata that an item must have, `{"genre": "jazz", "bpm": Interval(90, 120)}`; of several values any
                 will do, and a list in an item's metadata has all of its members.
+            kind: what is asked with, `"video"`, `"audio"` or `"text"`, so that matches know how they stand.
 
         Raises:
             ValueError: the query has another shape, `k` is less than 1, or no item has a key of `where`.
@@ -175,7 +188,7 @@ class RetrievalIndex:
         wanted = max(k, CANDIDATES)
         while True:  # until there are enough files, for many candidates may be parts of one
             rows = self.store.candidates(pool(query).numpy(), wanted, conditions)
-            best = self._best_of_each_file(query, rows, k)
+            best = self._best_of_each_file(query, rows, k, kind)
             if len(best) == k or len(rows) < wanted:
                 if not best:
                     self._check_keys(conditions)
@@ -191,7 +204,7 @@ class RetrievalIndex:
         if where and (unknown := where.keys() - (there := self.keys())):
             raise UnknownKeyError(f"no item has {', '.join(sorted(unknown))}: filter by {', '.join(there)}")
 
-    def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int) -> list[Match]:
+    def _best_of_each_file(self, query: Tensor, rows: pa.Table, k: int, kind: str | None) -> list[Match]:
         if not len(rows):
             return []
         segments = row_segments(rows, self.facts.num_segments)
@@ -205,9 +218,20 @@ class RetrievalIndex:
                 scores[best].item(),
                 tuple(map(tuple, (query @ segments[best].T).tolist())),
                 also=tuple(Match(items[other], scores[other].item(), ()) for other in others),
+                **self._standing(query, segments[best], kind),
             )
             for best, *others in groups
         ]
+
+    def _standing(self, query: Tensor, segments: Tensor, kind: str | None) -> dict[str, Any]:
+        """How a match stands against background queries, where that is known."""
+        if kind is None or self.background is None or kind not in self.background.tops:
+            return {}
+        beyond = self.background.beyond(query, segments, kind)
+        return {
+            "standing": self.background.standing(beyond, kind),
+            "beyond": tuple(map(tuple, beyond.tolist())),
+        }
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the index into a folder, whole or not at all; one that was there before is replaced.
@@ -235,7 +259,33 @@ class RetrievalIndex:
         store = _open(folder, facts, files)
         if store is None:
             raise DamagedIndexError(f"{facts.uri} has no collection {facts.collection}: build it with `cmmixer index`")
-        return cls(facts, store)
+        return cls(facts, store, Background.load(folder))
+
+
+def measure_background(folder: Path, queries: Mapping[str, Tensor]) -> None:
+    """Ask a saved index what means nothing, and keep what that finds; an index of few files has no background.
+
+    Args:
+        folder: of the index.
+        queries: of each kind, (queries, K, size), from [`background_queries`].
+    """
+    index = RetrievalIndex.load(folder)
+    paths = sorted(index.store.files())
+    if len(paths) < FEWEST_FILES:
+        (folder / BACKGROUND).unlink(missing_ok=True)
+        return
+    step = -(-len(paths) // SAMPLED_FILES)
+    rows = pa.concat_tables(index.store.tables(set(paths[::step])))
+    item = mean_item(rows, index.facts.num_segments)
+    means = {kind: asked.mean(0) for kind, asked in queries.items()}
+    plain = {kind: torch.tensor([0.0, 1.0]) for kind in queries}
+    index.background = Background(item, means, plain)
+    tops = {}
+    for kind, asked in queries.items():
+        found = [max(match.standing or 0.0 for match in index.search(query, kind=kind)) for query in asked]
+        tops[kind] = torch.tensor([np.mean(found), np.std(found)], dtype=torch.float32)
+    Background(item, means, tops).save(folder)
+    index.store.close()
 
 
 def known_files(folder: str | os.PathLike, facts: IndexFacts) -> dict[str, tuple[str, str]]:

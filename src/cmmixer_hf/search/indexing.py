@@ -23,10 +23,11 @@ from ..data.batches import SourceError
 from ..files import read_csv, write_csv
 from ..media.reading import MediaError
 from ..settings import IndexSettings
+from .background import background_queries
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
 from .embedding import Cutting, embed_files
 from .faiss_store import INDEX_TYPES
-from .index import RetrievalIndex, known_files, update_index
+from .index import RetrievalIndex, known_files, measure_background, update_index
 from .index_facts import IndexFacts, has_facts, read_facts
 from .index_rows import MEASURED, metadata_json
 from .library import LibraryFile, read_library, same_stamp, stamp
@@ -90,7 +91,7 @@ def build_index(settings: IndexSettings) -> None:
         _wait_for_everyone(state)
         if state.is_main_process:
             print("\n".join(notes), end="\n" if notes else "")
-            _finish(plan, facts, folder, unfinished)
+            _finish(plan, facts, folder, unfinished, embedder)
 
 
 def _check(settings: IndexSettings) -> None:
@@ -199,7 +200,7 @@ def _embed(
             bar.update()
 
 
-def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished) -> None:
+def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished, embedder: Embedder) -> None:
     """Make the index of everything that was embedded, and say what came of it."""
     errors = plan.errors | unfinished.errors(plan.stamps)
     embedded = {path for rows in unfinished.rows(plan.stamps) for path in rows["path"].to_pylist()}
@@ -210,6 +211,7 @@ def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished)
         raise MediaError(str(folder), "no file is usable for it", "see the reasons above")
     if embedded or plan.drop or plan.relabel or not has_facts(folder) or read_facts(folder)[0] != facts:
         update_index(folder, facts, unfinished.rows(plan.stamps), drop=plan.drop, metadata=plan.relabel)
+        measure_background(folder, background_queries(embedder))
     unfinished.clear()
     print(_summary(plan, len(embedded), len(errors)))
     print(f"{len(RetrievalIndex.load(folder))} items in {folder}")

@@ -17,6 +17,9 @@ LONGEST_TITLE = 40
 def draw_match(match: Match) -> "Image":
     """Cosines of the query's segments (rows) with the item's (columns); the score is the mean of the framed diagonal.
 
+    Where the index has a background, what any two clips have in common at these places is taken away: segments carry
+    their place in the clip, and would draw a diagonal for any film and any music.
+
     Returns:
         a Pillow image: `.save("match.png")` writes it.
 
@@ -30,11 +33,13 @@ def draw_match(match: Match) -> "Image":
         from PIL import Image
     except ImportError as error:
         raise ImportError(f'pictures need {error.name}, which is missing: pip install "cmmixer_hf[demo]"') from error
-    similarity = np.array(match.similarity)
+    similarity, of_what = np.array(match.similarity), "similarity (cosine)"
+    if match.beyond:
+        similarity, of_what = np.array(match.beyond), "similarity beyond that of any two clips"
     places = range(len(similarity))
     figure = Figure(figsize=INCHES, dpi=DOTS_PER_INCH, layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(similarity, cmap="viridis", vmin=min(0.0, similarity.min()), vmax=1.0)
+    image = axes.imshow(similarity, cmap="viridis", vmin=min(0.0, similarity.min()), vmax=max(1.0, similarity.max()))
     middle = np.mean(image.get_clim())
     for place in places:
         value = similarity[place, place]
@@ -46,7 +51,7 @@ def draw_match(match: Match) -> "Image":
     axes.set_yticks(places, [str(place + 1) for place in places])
     axes.set_xlabel("time in the item" if match.position else "part of the item")
     axes.set_xticks(places, _times(match), rotation=0, fontsize=8)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="similarity (cosine)")
+    figure.colorbar(image, ax=axes, shrink=0.8, label=of_what)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())

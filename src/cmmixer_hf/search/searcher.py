@@ -12,7 +12,7 @@ from ..data.prepared_clips import SourceError
 from ..media.reading import MediaError, probe
 from ..models.similarity import combine_queries, pool_segments
 from .embedders.embedder import MODALITIES, open_embedder
-from .embedding import Cutting, embed_files, embed_texts
+from .embedding import Cutting, FileEmbeddings, embed_files, embed_texts
 from .index import Match, ModelMismatchError, RetrievalIndex
 from .library import LibraryFile
 from .queries import Answer, Query, QueryPart
@@ -22,9 +22,10 @@ LongQuery = Literal["best", "parts"]
 
 @dataclass(frozen=True)
 class EmbeddedQuery:
-    """A query's sections, (sections, K, size), each L2-normalised, and where they lie in its file."""
+    """A query's sections, (sections, K, size), each L2-normalised, of which kind, and where they lie in its file."""
 
     embeds: Tensor
+    kind: str
     places: tuple[tuple[float, float], ...] = ()
 
 
@@ -124,7 +125,8 @@ class Searcher:
             if isinstance(found, EmbeddedQuery):
                 bent = combine_queries(part.weight * found.embeds, plus=shifts[0], minus=shifts[1])
                 asked.append((part, replace(found, embeds=bent)))
-        results = iter(self._search([query for _, found in asked for query in found.embeds], k, where))
+        wanted = [(query, found.kind) for _, found in asked for query in found.embeds]
+        results = iter(self._search(wanted, k, where))
         sections = {id(part): (found, [next(results) for _ in found.embeds]) for part, found in asked}
         for part in parts:
             failure = embedded[part.unweighted]
@@ -144,9 +146,9 @@ class Searcher:
             raise own
         return combine_queries(part.weight * own.embeds, plus=shifts[0], minus=shifts[1])
 
-    def _search(self, queries: list[Tensor], k: int, where: Mapping[str, Any] | None) -> list[list[Match]]:
-        """The best items for each of these segment embeddings (K, size)."""
-        return [self.index.search(query, k, where=where) for query in queries]
+    def _search(self, queries: list[tuple[Tensor, str]], k: int, where: Mapping[str, Any] | None) -> list[list[Match]]:
+        """The best items for each of these segment embeddings (K, size) of a kind."""
+        return [self.index.search(query, k, where=where, kind=kind) for query, kind in queries]
 
     def _embed(self, parts: Iterable[QueryPart]) -> dict[QueryPart, EmbeddedQuery | Exception]:
         """Each part without its weight, embedded once, or what is wrong with it."""
@@ -155,7 +157,8 @@ class Searcher:
         for part in dict.fromkeys(part.unweighted for part in parts):
             try:
                 if part.text is not None:
-                    found[part] = EmbeddedQuery(embed_texts([part.text], self.embedder, self.index.facts.modality))
+                    embeds = embed_texts([part.text], self.embedder, self.index.facts.modality)
+                    found[part] = EmbeddedQuery(embeds, "text")
                 else:
                     files[self._modality(part)].append(part)
             except (MediaError, SourceError) as error:
@@ -170,7 +173,9 @@ class Searcher:
         cutting = Cutting(modality, facts.section_seconds, facts.section_hop)
         done = embed_files([LibraryFile(part.path) for part in parts], self.embedder, cutting, is_query=True)
         return {
-            part: EmbeddedQuery(torch.stack(file.embeds), tuple(file.places)) if file.embeds else file.problems[0]
+            part: EmbeddedQuery(torch.stack(file.embeds), modality, tuple(file.places))
+            if file.embeds
+            else file.problems[0]
             for part, file in zip(parts, done if parts else (), strict=True)
         }
 
@@ -185,6 +190,10 @@ class Searcher:
         if modality not in known:
             raise SourceError(f"{part.path}: {self.embedder.name} knows no {modality}, only {' and '.join(known)}")
         return modality
+
+
+def _embedded(file: FileEmbeddings, kind: str) -> EmbeddedQuery:
+    return EmbeddedQuery(torch.stack(file.embeds), kind, tuple(file.places))
 
 
 def _one(embedded: EmbeddedQuery | Exception, weight: float) -> Tensor:

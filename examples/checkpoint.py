@@ -1,50 +1,65 @@
-"""The small checkpoint in `checkpoints/`, made again from a seed: `make checkpoint`.
+"""The small checkpoint in `checkpoints/`, made again from seeds: `make checkpoint`.
 
-Writes clips of the yardstick as mp4 files, pre-trains Solo + CutMix on their mixtures, fine-tunes two towers from
-random weights with three quarters of the tokens dropped and small batches (what did best at equal compute,
-`benchmarks/README.md`, "Recipe"; the learning rate and τ are the demo's, whose model is as wide), scores them on clips
-that neither has seen, and keeps both models in half precision with their cards. The retriever is in the folder itself,
-the model that separates mixtures in `pretraining/` beneath it, an index of held-out soundtracks in `index/` and clips
-to ask it with in `clips/`. Half an hour on one core.
+The retriever is the one that `make demo` trains; the models that separate mixtures, one with the paper's loss and one
+with the loss on all patches, pre-train for longer on clips of the same world. All are scored on clips that none has
+seen, beside what needs no model, and kept in half precision with their cards: the retriever in the folder itself,
+`pretraining/` and `pretraining-all/` beneath it, an index of held-out soundtracks in `index/` and clips to ask it with
+in `clips/`. A run that was stopped goes on. About half an hour on one core.
 """
 
+import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from datasets import Dataset, load_from_disk
+from tqdm.auto import tqdm
 from transformers import PreTrainedModel, set_seed
 
 from cmmixer_hf import (
-    CMMixerFeatureExtractor,
     CMMixerForPreTraining,
     CMMixerForRetrieval,
     CMMixerProcessor,
     RetrievalIndex,
 )
-from cmmixer_hf.data import load_prepared, prepare
-from cmmixer_hf.demo import IMAGE_SIZE, make_scene, model_config, write_library
-from cmmixer_hf.evaluation import EvaluateSettings, evaluate
-from cmmixer_hf.media import clip_sampling
+from cmmixer_hf.demo import (
+    DemoSettings,
+    World,
+    make_extractor,
+    make_row,
+    make_scene,
+    model_config,
+    run_demo,
+    score_understanding,
+    write_library,
+)
+from cmmixer_hf.evaluation import (
+    EvaluationResult,
+    Score,
+    embed_clips,
+    package_versions,
+    score_free_cues,
+    score_retrieval,
+    score_separation,
+)
 from cmmixer_hf.search import Cutting, embed_file, open_embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
 NAME = "checkpoints/cmmixer-small-yardstick"
 SEEDS = 100, 101  # of the clips to train and to score on; `make demo` and the tests make others
-TOKEN_DROP_RATE = 0.75  # in fine-tuning
+TWINS = 300  # held-out clips that are tried against their twins
+CUES = 1000  # clips that the cues, and their linear map, are fitted on
+FOLDERS = {"masked": "pretraining", "all": "pretraining-all"}  # a pre-training each, by `loss_on`
 INDEXED, QUERIES = 128, 3  # held-out soundtracks to search among, and clips to ask with
-SHARED = {"keep_spectrograms": True, "save_steps": 200}
 LIMITS = [
     "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
     "there to try the package, to test it, and to be fine-tuned.",
-    "The clips are easy: one shape sounds beside distractors, and its height, flashes and form are the sound's.",
 ]
-OF_RETRIEVAL = [
-    "Its towers were trained from random weights and have never seen a mixture: at small budgets the same compute "
-    "reached more that way than after masked pre-training (`examples/README.md` of the repository).",
-    "Three quarters of each clip's tokens were dropped in training (`token_drop_rate`, which goes on when you train "
-    "it further; 0 turns it off). Trained so, a model goes by when things happen and knows timbres less.",
+UNKNOWN = [
+    "It does not know motion: four still moments do not show at which rate something sways.",
 ]
 
 
@@ -54,27 +69,47 @@ class CheckpointSettings:
 
     output: str = field(default=NAME, metadata={"help": "folder of the checkpoint"})
     work: str = field(default="runs/checkpoint", metadata={"help": "folder for clips and runs"})
-    clips: int = field(default=1536, metadata={"help": "made clips to train on"})
-    held_out: int = field(default=256, metadata={"help": "made clips to score on"})
-    pretraining_epochs: int = field(default=6, metadata={"help": "passes over the clips"})
-    finetuning_epochs: int = field(default=60, metadata={"help": "passes over the clips"})
+    demo: str = field(default="demo/seed-0", metadata={"help": "folder of the demo, which runs if it has not"})
+    clips: int = field(default=2000, metadata={"help": "made clips to pre-train on"})
+    held_out: int = field(default=300, metadata={"help": "made clips to score on"})
+    pretraining_steps: int = field(default=4000, metadata={"help": "of 32 clips, for each loss"})
+    losses: list[str] = field(default_factory=lambda: ["masked", "all"], metadata={"help": "what pre-trains now"})
+    keep: bool = field(default=True, metadata={"help": "score, and write the checkpoint; false only trains"})
 
 
-def prepare_clips(folder: Path, count: int, seed: int, extractor: CMMixerFeatureExtractor) -> str:
-    """Files made from a seed, decoded into shards."""
-    files = write_library(folder / "clips", count, seed=seed)
-    return str(prepare(files, folder / "prepared", clip_sampling(extractor, IMAGE_SIZE), restart=True).folder)
+def make_clips(folder: Path, world: World, count: int) -> Dataset:
+    """Rows of a world, made once."""
+    path = folder / f"world-{world.seed}-{world.difficulty:g}-{count}"
+    if not path.exists():
+        rows = [make_row(world, index) for index in tqdm(range(count), desc="making clips")]
+        Dataset.from_list(rows).save_to_disk(path.with_suffix(".partial"))
+        path.with_suffix(".partial").rename(path)
+    return load_from_disk(str(path))
 
 
-def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: object) -> None:
-    """The model of a run in half precision, its extractor, the run's own files and pictures, and a card of them."""
+def pretrain(loss_on: str, clips: Dataset, output: Path, steps: int) -> None:
+    """One pre-training; the same call goes on with one that was stopped."""
+    set_seed(0)
+    settings = TrainingSettings(
+        output_dir=str(output),
+        max_steps=steps,
+        warmup_epochs=0.05 * steps * 32 / len(clips),
+        learning_rate=1e-3,
+        keep_spectrograms=True,
+        save_steps=250,
+        keep_checkpoints=1,
+        logging_steps=50,
+    )
+    train(CMMixerForPreTraining(model_config(loss_on=loss_on)), clips, make_extractor(), settings)
+
+
+def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: Any) -> None:
+    """The model of a run in half precision, its extractor, the run's own files, and a card of them."""
     model_class.from_pretrained(run, dtype=torch.float16).save_pretrained(output)
     CMMixerProcessor.from_pretrained(run).save_pretrained(output)
-    for name in ("settings.yaml", "metrics.jsonl", "evaluation.json"):
+    for name in ("settings.yaml", "metrics.jsonl"):
         if (run / name).exists():
             shutil.copy(run / name, output / name)
-    if (run / "pictures").exists():
-        shutil.copytree(run / "pictures", output / "pictures", dirs_exist_ok=True)
     write_model_card(output, **facts)
 
 
@@ -96,31 +131,61 @@ def title(file: Path) -> str:
     return f"{file.stem}: " + ", ".join(f"{part.identity}, {len(part.starts)} notes" for part in parts)
 
 
+def score(run: Path, training: Dataset, work: Path, held_out: int) -> EvaluationResult:
+    """Retrieval in a pool of new clips and in one of harder ones, twins, and what needs no model beside them."""
+    model, extractor = CMMixerForRetrieval.from_pretrained(run), make_extractor()
+    scores: list[Score] = []
+    for difficulty, pool in ((0.0, ""), (1.0, "harder clips")):
+        world = World(SEEDS[1], difficulty=difficulty)
+        clips = make_clips(work, world, held_out)
+        scores += [replace(one, positives=pool) for one in score_retrieval(embed_clips(model, clips, extractor))]
+        cues = score_free_cues(training, clips, extractor)
+        cues.check()
+        for name, found in cues.rows.items():
+            about = {"direction": "video_to_audio", "positives": ", ".join(filter(None, (pool, f"no model, {name}")))}
+            scores += [Score(metric, value, **about) for metric, value in found["video_to_audio"].items()]
+        twins = score_understanding(model, world, range(min(TWINS, held_out)), extractor)
+        about = f" twins{f', {pool}' if pool else ''}"
+        scores += [replace(one, direction=f"{kind}{about}") for kind, one in twins.items()]
+    return EvaluationResult(
+        task="retrieval",
+        model={"name": NAME, "architecture": type(model).__name__, "parameters": model.num_parameters()},
+        data={"name": "made clips", "clips": held_out},
+        protocol={"pool_size": held_out, "similarity": "segments", "seed": 0, "resamples": 1000, "confidence": 0.95},
+        scores=scores,
+        versions=package_versions(),
+    )
+
+
 def main() -> None:
-    """Clips, both trainings, scores, checkpoint."""
+    """Demo, pre-trainings, scores, checkpoint."""
     settings = read_settings(CheckpointSettings)
-    work, output = Path(settings.work), Path(settings.output)
-    extractor = CMMixerFeatureExtractor(image_size=IMAGE_SIZE, crop_scale=(0.8, 1.0))
-    clips = load_prepared(prepare_clips(work / "train", settings.clips, SEEDS[0], extractor))
-    held_out = prepare_clips(work / "held-out", settings.held_out, SEEDS[1], extractor)
-    models = {"pretraining": CMMixerForPreTraining, "retrieval": CMMixerForRetrieval}
-    for (name, model_class), rate, epochs in zip(
-        models.items(), (3e-4, 1e-3), (settings.pretraining_epochs, settings.finetuning_epochs), strict=True
-    ):
-        set_seed(0)
-        run = {"output_dir": str(work / name), "epochs": epochs, "warmup_epochs": epochs / 10, "learning_rate": rate}
-        run["picture_epochs"] = epochs
-        config = model_config()
-        config.token_drop_rate = TOKEN_DROP_RATE if name == "retrieval" else 0.0
-        train(model_class(config), clips, extractor, TrainingSettings(**(SHARED | run)))
-    run, trained_on = work / "retrieval", f"{settings.clips} clips that the package makes from a seed"
-    evaluate(EvaluateSettings(held_out, str(run), output=str(run / "evaluation.json")))
-    scored_on = f"{settings.held_out} clips made from another seed"
-    facts = {"trained_on": trained_on, "limits": LIMITS}
-    keep(CMMixerForPreTraining, work / "pretraining", output / "pretraining", name=f"{NAME}/pretraining", **facts)
-    facts |= {"evaluated_on": scored_on, "limits": LIMITS + OF_RETRIEVAL}
-    keep(CMMixerForRetrieval, run, output, name=NAME, **facts)
-    keep_index(output, sorted((work / "held-out" / "clips").iterdir())[:INDEXED])
+    work, demo = Path(settings.work), Path(settings.demo)
+    clips = make_clips(work, World(SEEDS[0]), settings.clips)
+    for loss_on in settings.losses:
+        pretrain(loss_on, clips, work / FOLDERS[loss_on], settings.pretraining_steps)
+    if settings.keep:
+        if not (demo / "results.json").exists():
+            run_demo(DemoSettings(output=str(demo)))
+        keep_all(settings, clips)
+
+
+def keep_all(settings: CheckpointSettings, clips: Dataset) -> None:
+    """Scores, cards, models and the index."""
+    work, output, run = Path(settings.work), Path(settings.output), Path(settings.demo) / "retrieval"
+    held_out, separations = make_clips(work, World(SEEDS[1]), settings.held_out), {}
+    facts: dict[str, Any] = {"trained_on": f"{settings.clips} clips that the package makes from a seed"}
+    for name in FOLDERS.values():
+        model = CMMixerForPreTraining.from_pretrained(work / name)
+        separations[name] = score_separation(model, held_out, make_extractor())
+        shares = ", ".join(f"{region.replace('_', ' ')} {share:.0f} %" for region, share in separations[name].items())
+        limits = [*LIMITS, f"Of the variance around each patch's mean colour it explains, on new clips: {shares}."]
+        keep(CMMixerForPreTraining, work / name, output / name, name=f"{NAME}/{name}", limits=limits, **facts)
+    (output / "separation.json").write_text(json.dumps(separations, indent=1))
+    keep(CMMixerForRetrieval, run, output, name=NAME, limits=LIMITS + UNKNOWN, trained_on="the clips of `make demo`")
+    score(run, clips.select(range(min(CUES, len(clips)))), work, settings.held_out).save(output / "evaluation.json")
+    write_model_card(output, evaluated_on=f"{settings.held_out} clips made from another seed")
+    keep_index(output, write_library(work / "clips", INDEXED, seed=SEEDS[1]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
     python examples/visualize.py --figure queries            # Fig. 6: a clip plus and minus a sound
 
 Clips are made anew, of the demo's world but none of the demo's, so that no model has seen them; `--clips` takes
-prepared ones. A minute or so each on one core. What came out is in `examples/README.md`.
+prepared ones. A minute or so each on one core. `examples/README.md` shows what came out.
 """
 
 from collections.abc import Mapping
@@ -120,12 +120,12 @@ def read_clips(settings: FigureSettings, extractor: CMMixerFeatureExtractor, cou
         clips = load_prepared(settings.clips)
         return clips.select(range(min(count, len(clips))))
     sampling = clip_sampling(extractor)
-    world = World(MADE_SEED + settings.seed, sampling, duration=12.0, difficulty=0.0)
+    world = World(MADE_SEED + settings.seed, sampling)
     return [make_row(world, number) for number in tqdm(range(count), desc="making clips")]
 
 
 def class_of(clip: Mapping[str, Any]) -> str:
-    """Its labels; of a made clip, the shape that is seen and the timbre that is heard."""
+    """Its labels; of a made clip, the shapes that are seen and the timbres that are heard."""
     return ", ".join(clip["labels"] or ["no label"])
 
 

@@ -26,12 +26,10 @@ SMALL = {
     "examples/pretrain.py": f"--epochs 1 --warmup_epochs 0 --batch_size 4 --model_config '{json.dumps(TINY_SIZES)}'",
     "examples/finetune_retrieval.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
-    "benchmarks/compare.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms random scratch",
-    "benchmarks/recipe.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --batch_size 4 --arms contrastive sigmoid",
-    "benchmarks/transfer.py": "--budgets 0.002 --seeds 0 --pairs 8 --pool 8 --epochs 1 --arms floor random",
+    "benchmarks/claims.py": "--arms none --rates 1e-3 --seeds 0 --pairs 4 --clips 4 --pool 12 --batch_size 2 "
+    "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
-    "benchmarks/flexible_queries.py": "--clips 24 --results flexible_queries.json",
 }
 # Heads are as wide as MAE's, 64 in the encoder, of which the decoder has 16.
 MAE_SIZES = {"hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 96}
@@ -40,7 +38,6 @@ MAE_SIZES |= {"decoder_hidden_size": 32, "decoder_num_attention_heads": 16, "dec
 NOT_RUN = {
     "make": "targets make environments and run for minutes; tests/test_readme.py and test_release.py hold their names",
     "pip install": "needs a package index",
-    "cmmixer demo --token_drop_rate": "the demo at full size; tests/test_demo.py runs it on a handful of clips",
     "hf upload": "needs an account; tests/test_hub.py pushes to a server of its own",
     "torchrun": "needs GPUs; tests/test_distributed.py runs two processes",
     "cmmixer prepare-ray": "starts a cluster; tests/data/test_prepare_ray.py does",
@@ -83,7 +80,6 @@ def house(demo_folder, tmp_path_factory) -> Path:
     for name in ("examples", "benchmarks", "checkpoints"):
         shutil.copytree(ROOT / name, house / name)  # commands write there
     shutil.copytree(demo_folder / "demo", house / "demo")
-    (house / "demo" / "whole").symlink_to("seed-0")
     clips = house / "demo" / "seed-0" / "clips"
     files = sorted(clips.iterdir())
     (house / "FOLDER").symlink_to(clips)

@@ -244,14 +244,13 @@ class DemoSettings:
     output: str = field(default="demo/seed-0", metadata={"help": "folder for everything that is made"})
     videos: str | None = field(default=None, metadata={"help": "folder of your own clips instead of made ones"})
     seed: int = field(default=0, metadata={"help": "of the clips and of the training"})
-    clips: int = field(default=1024, metadata={"help": "made clips to train on"})
-    held_out: int = field(default=128, metadata={"help": "made clips to search among"})
+    clips: int = field(default=1280, metadata={"help": "made clips to train on"})
+    held_out: int = field(default=256, metadata={"help": "made clips to search among"})
     pretraining_samples: int = field(
-        default=6144, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
+        default=3840, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
     )
-    finetuning_samples: int = field(default=20480, metadata={"help": "clips seen in fine-tuning, with repetition"})
+    finetuning_samples: int = field(default=38400, metadata={"help": "clips seen in fine-tuning, with repetition"})
     token_drop_rate: float = field(
-        default=0.5,
-        metadata={"help": "share of a clip's tokens left out in fine-tuning; 0 learns slower, but shapes too"},
+        default=0.0, metadata={"help": "share of a clip's tokens left out in fine-tuning, which takes less time a step"}
     )
     queries: int = field(default=6, metadata={"help": "queries shown in the report"})

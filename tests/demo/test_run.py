@@ -35,10 +35,16 @@ def test_every_stage_leaves_its_result(demo):
         *("report.html", "results.json", "separation.png"),
     }
     assert len(list((folder / "clips").glob("*.mp4"))) == 13
-    assert CMMixerForRetrieval.from_pretrained(folder / "retrieval").config.token_drop_rate == 0.5
+    assert CMMixerForRetrieval.from_pretrained(folder / "retrieval").config.token_drop_rate == 0.0
     assert results["held_out"] == 5
     assert results["scores"]["trained"]["chance"]["R@1"] == 20.0
     assert set(results["scores"]["untrained"]) == {"video_to_audio", "audio_to_video", "chance"}
+    trained, untrained, cue, *cca = results["scores"]
+    assert (trained, untrained) == ("trained", "untrained")
+    assert cue.endswith((", course", ", level"))
+    assert cca == ["all cues, CCA of 8 pairs", "thumbnails, CCA of 8 pairs"]
+    assert results["twins"].keys() == {"trained", "untrained"}
+    assert all("interval" in score for score in results["twins"]["trained"].values())
 
 
 def test_the_report_is_one_file_with_everything_in_it(demo):
@@ -48,16 +54,18 @@ def test_the_report_is_one_file_with_everything_in_it(demo):
     assert len(sounds) == 2 * 5
     assert all(base64.b64decode(sound)[4:8] == b"ftyp" for sound in sounds)
     assert "chance" in page
+    assert page.index("What to listen for") < page.index("Scores")
 
 
 def test_own_clips_go_through_and_are_told_what_they_show(clip_files, tmp_path, capsys):
-    whole = QUICK | {"token_drop_rate": 0.0}
+    whole = QUICK | {"token_drop_rate": 0.5}
     results = run_demo(DemoSettings(output=str(tmp_path / "demo"), videos=str(clip_files[0].parent), **whole))
-    assert CMMixerForRetrieval.from_pretrained(tmp_path / "demo" / "retrieval").config.token_drop_rate == 0
+    assert CMMixerForRetrieval.from_pretrained(tmp_path / "demo" / "retrieval").config.token_drop_rate == 0.5
     printed = capsys.readouterr().out
     assert results["held_out"] == 2
     assert "2 held-out clips say almost nothing" in printed
     assert "100 % by chance" in printed
+    assert not results["twins"]
 
 
 def test_a_clip_without_sound_is_left_out_by_name(clip_files, tmp_path, capsys):

@@ -2,16 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
-from conftest import SHARED
-from linear_probe import held_out_hits
-from twins import TWINS, read_esc10, twin_rows
 
 from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.data.batches import StackMaker, collate_clips, unpack_frames, unpack_waveforms
 from cmmixer_hf.data.prepared_clips import SHARD_SCHEMA
 from cmmixer_hf.demo.rendering import render_frames, render_sound
 from cmmixer_hf.demo.world import World, make_row
+from cmmixer_hf.evaluation.free_cues import score_free_cues
 from cmmixer_hf.media.reading import Sampling, read_clip, write_clip
 
 
@@ -35,66 +32,22 @@ def test_a_row_is_what_a_file_of_its_scene_gives(tmp_path):
     write_clip(tmp_path / "clip.mp4", frames, sound, fps=10, sampling_rate=16000)
     clip = read_clip(tmp_path / "clip.mp4", world.sampling)
     difference = np.abs(unpack_frames(row).numpy().astype(float) - clip.frames)
-    assert difference.mean() < 8  # grey levels: the file shows the middle of a frame's time, and is compressed
+    assert difference.mean() < 14  # grey levels: the file shows the middle of a frame's time, and is compressed
     own, coded = unpack_waveforms(row).numpy() / 32767, clip.waveforms
     correlation = [np.corrcoef(left, right)[0, 1] for left, right in zip(own, coded, strict=True)]
     assert min(correlation) > 0.9
 
 
-def test_videos_of_one_track_share_the_sound_and_not_the_picture():
-    world = World(seed=3, videos_per_track=2)
-    first, second, other = (make_row(world, index) for index in (0, 1, 2))
-    assert first["track_id"] == second["track_id"] != other["track_id"]
-    assert first["waveforms"] == second["waveforms"] != other["waveforms"]
-    assert first["frames"] != second["frames"]
-    assert first["labels"] == second["labels"]
+def test_sound_and_labels_are_of_the_same_scene():
+    row, parts = make_row(World(seed=3), 1), World(seed=3).scene(1).parts
+    assert row["labels"] == sorted(part.identity for part in parts)
 
 
-@pytest.mark.parametrize("kind", TWINS)
-def test_twin_rows_are_other_pictures_of_the_same_clip(kind):
-    world = World(seed=6, difficulty=1.0)
-    (twin,), own = list(twin_rows(world, kind, [2])), make_row(world, 2)
-    assert (twin["clip_id"], twin["waveforms"]) == (own["clip_id"], None)
-    assert twin["frames"] != own["frames"]
-
-
-def test_global_statistics_of_rows_retrieve_at_chance_and_the_content_does_not():
-    world = World(seed=8, difficulty=0.5)
-    seen, heard = [], []
-    for index in range(240):
-        row = make_row(world, index)
-        frames, sound = unpack_frames(row).float(), unpack_waveforms(row).float()
-        seen.append([frames.mean(), frames.std(), frames.mean((1, 2, 3)).std(), *frames.mean((0, 1, 2)).tolist()])
-        loudness = sound.square().mean(1).sqrt()
-        heard.append([loudness.mean(), loudness.std(), sound.abs().max(), sound.abs().max() / loudness.mean()])
-    hits = held_out_hits(np.array(seen, float), np.log1p(np.array(heard, float)))
-    draws = np.random.default_rng(0).binomial(hits.shape[1], 10 / (hits.shape[1] / 2), 100_000)
-    low, high = np.quantile(draws, [0.005, 0.995])
-    assert all(low <= found <= high for found in hits.sum(1)), (hits.sum(1), low, high)
-
-
-def test_recordings_are_played_as_timbres():
-    rate = 16000
-    tones = {
-        name: [torch.sin(torch.arange(rate * 2) * 0.05 * (place + 1)).numpy()] for place, name in enumerate(names())
-    }
-    plain, played = World(seed=2), World(seed=2, recordings=tones)
-    assert make_row(plain, 0)["frames"] == make_row(played, 0)["frames"]
-    assert make_row(plain, 0)["waveforms"] != make_row(played, 0)["waveforms"]
-    assert unpack_waveforms(make_row(played, 0)).float().std() > 100
-
-
-def names() -> tuple[str, ...]:
-    from cmmixer_hf.demo.scenes import IDENTITIES
-
-    return IDENTITIES
-
-
-@pytest.mark.skipif(not (SHARED / "esc10").is_dir(), reason=f"{SHARED / 'esc10'} does not exist")
-def test_esc10_gives_disjoint_timbres():
-    train, test = (read_esc10(SHARED / "esc10", folds, sampling_rate=16000) for folds in ((1, 2, 3, 4), (5,)))
-    assert all(len(waves) == 32 for waves in train.values())
-    assert all(len(waves) == 8 for waves in test.values())
-    seen = {wave.tobytes() for waves in train.values() for wave in waves}
-    assert not seen & {wave.tobytes() for waves in test.values() for wave in waves}
-    assert all(np.abs(wave[:1600]).max() > 0.2 * np.abs(wave).max() for waves in test.values() for wave in waves)
+@pytest.mark.parametrize("difficulty", [0.0, 1.0])
+def test_free_cues_stay_below_the_gate(difficulty):
+    world, pool = World(seed=8, difficulty=difficulty), World(seed=1_000_008, difficulty=difficulty)
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=4, window_seconds=0.6, standardize=True)
+    rows = [[make_row(one, index) for index in range(count)] for one, count in ((world, 300), (pool, 300))]
+    cues = score_free_cues(*rows, extractor)
+    cues.check()
+    assert cues.chance["R@10"] == pytest.approx(10 / 3)

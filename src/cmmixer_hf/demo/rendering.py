@@ -1,7 +1,7 @@
 """Scenes to pixels and samples: `render_frames` and `render_sound`, pure functions of a `Scene`."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,14 +20,15 @@ from .scenes import (
     colour,
     floats,
     height_curve,
-    hush_curve,
     loudness_curve,
+    place_curve,
     sway_curve,
+    turn_curve,
 )
 
 Pixels = NDArray[np.uint8]
 
-REST_LIGHT = 0.45  # how bright a silent object still is: its place and shape can always be seen
+REST_LIGHT = 0.3  # how bright a silent object still is: its place and shape can always be seen
 BOTTOM, TOP = 0.8, 0.2  # where heights 0 and 1 lie, as a fraction of the frame from its upper edge
 CYCLES, TABLE = 5, 8192  # all partials are multiples of 1/5 of the pitch: five periods make one wave table
 TREMOLO_RATE = 7.0  # Hz
@@ -47,7 +48,7 @@ class Sprite(NamedTuple):
     light: Floats
 
 
-def render_frames(scene: Scene, *, fps: int = 10, size: int = 128, times: Floats | None = None) -> Pixels:
+def render_frames(scene: Scene, *, fps: int = 10, size: int = 64, times: Floats | None = None) -> Pixels:
     """Render the picture: (frames, size, size, 3) RGB. Frame i shows `times[i]` s, by default (i + ½) / fps."""
     if times is None:
         times = floats((np.arange(round(scene.duration * fps)) + 0.5) / fps)
@@ -56,20 +57,19 @@ def render_frames(scene: Scene, *, fps: int = 10, size: int = 128, times: Floats
     margin = math.ceil(size * 0.45)  # no sprite reaches further out of the frame
     canvas = np.empty((len(times), size + 2 * margin, size + 2 * margin, 3), np.uint8)
     flicker = np.rint(_follow(scene.backdrop.flicker, times, scene.duration)).astype(np.int8).view(np.uint8)
-    stage = np.mean([1 - 0.6 * hush_curve(part, times) for part in scene.parts], axis=0)
-    _paint_backdrop(canvas[:, margin:-margin, margin:-margin], scene.backdrop, times, (stage, flicker))
+    _paint_backdrop(canvas[:, margin:-margin, margin:-margin], scene.backdrop, times, flicker)
     for sprite in sprites:
         _paint(canvas, sprite, margin, size)
     return np.ascontiguousarray(canvas[:, margin:-margin, margin:-margin])
 
 
 def _sounding_sprite(scene: Scene, part: Part, look: Look, times: Floats) -> Sprite:
-    loud = loudness_curve(part, times)
+    lit = turn_curve(part, times)
     x = 0.22 + 0.56 * _follow(look.across, times, scene.duration) + 0.04 * sway_curve(part, times)
-    y = BOTTOM + (TOP - BOTTOM) * height_curve(part, times)
-    light = floats(REST_LIGHT + (1 - REST_LIGHT) * np.sqrt(loud))
+    y = BOTTOM + (TOP - BOTTOM) * place_curve(part, times)
+    light = floats(REST_LIGHT + (1 - REST_LIGHT) * lit)
     tint = np.outer(light, colour(look.hue, 0.65, scene.backdrop.exposure))
-    return Sprite(part.identity, x, y, 0.15 + 0.08 * loud, _lean(look, times), tint, loud)
+    return Sprite(part.identity, x, y, 0.15 + 0.06 * lit, _lean(look, times), tint, lit)
 
 
 def _mute_sprite(scene: Scene, extra: Extra, times: Floats) -> Sprite:
@@ -131,12 +131,11 @@ def _shade(patch: Pixels, sprite: Sprite, x: Floats, y: Floats, radius: Floats) 
     return patch
 
 
-def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, light: tuple[Floats, Pixels]) -> None:
+def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, flicker: Pixels) -> None:
     """Fill `frames` (frames, size, size, 3) with the drifting texture and its grain, in place.
 
-    `light` is the stage's, a factor, and the place's flicker, in grey levels, each (frames,).
-
-    Grain and flicker are signed, added as unsigned bytes that wrap; the texture leaves room for them at both ends.
+    Grain and flicker, (frames,) grey levels, are signed, added as unsigned bytes that wrap; the texture leaves room for
+    them at both ends.
     """
     size = frames.shape[1]
     rng = np.random.default_rng(backdrop.seed)
@@ -147,10 +146,9 @@ def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, light: tu
     grain = grain.astype(np.int8).view(np.uint8).repeat(3, axis=2)  # the same in each colour
     shifts = rng.integers(size, size=(len(times), 2))
     places = np.rint(np.outer(times, backdrop.drift) * size).astype(int) % size
-    for frame, (c, r), (dc, dr), stage, flicker in zip(frames, places, shifts, *light, strict=True):
-        lit = np.uint8(np.arange(256) * stage).clip(18, 233)
-        np.add(lit[tile[r : r + size, c : c + size]], grain[dr : dr + size, dc : dc + size], out=frame)
-        frame += flicker
+    for frame, (c, r), (dc, dr), change in zip(frames, places, shifts, flicker, strict=True):
+        np.add(tile[r : r + size, c : c + size], grain[dr : dr + size, dc : dc + size], out=frame)
+        frame += change
 
 
 def _waves(rng: np.random.Generator, size: int) -> Floats:
@@ -254,20 +252,14 @@ TIMBRES = {
 }
 
 
-def render_sound(scene: Scene, *, sampling_rate: int = 16000, recordings: Mapping[str, Floats] | None = None) -> Floats:
-    """Render the sound: (round(duration * sampling_rate),) mono in [-1, 1].
-
-    With `recordings`, a waveform of that rate for each identity, every note plays one instead of a synthetic timbre.
-    """
+def render_sound(scene: Scene, *, sampling_rate: int = 16000) -> Floats:
+    """Render the sound: (round(duration * sampling_rate),) mono in [-1, 1]."""
     samples = round(scene.duration * sampling_rate)
     times = np.arange(samples, dtype=np.float32) / np.float32(sampling_rate)
     mix = np.zeros(samples, np.float32)
     for number, part in enumerate(scene.parts):  # each with its own noise: exchanging one part leaves the rest alone
         rng = np.random.default_rng((scene.backing.seed, number))
-        if recordings is None:
-            mix += _play(part, times, sampling_rate, rng)
-        else:
-            mix += _play_recording(part, times, recordings[part.identity])
+        mix += _play(part, times, sampling_rate, rng)
     rng = np.random.default_rng(scene.backing.seed)
     mix += np.float32(scene.backing.drone_level) * _drone(scene.backing, times)
     _add_hits(mix, scene.backing, sampling_rate, rng)
@@ -289,15 +281,6 @@ def _play(part: Part, times: Floats, sampling_rate: int, rng: np.random.Generato
         knots = np.linspace(0, times[-1], len(times) * 1200 // sampling_rate, dtype=np.float32)  # noise up to 600 Hz
         loud *= 1 + np.interp(times, knots, rng.normal(0, timbre.breath, len(knots))).astype(np.float32)
     return wave * loud
-
-
-def _play_recording(part: Part, times: Floats, recording: Floats) -> Floats:
-    """One part alone, (samples,): each note starts the recording anew, faster the higher it is, up to an octave off."""
-    note = np.maximum(np.searchsorted(part.starts, times, side="right") - 1, 0)
-    speed = np.exp2(2 * part.heights[note] - 1)
-    place = (times - part.starts[note]) * speed * (len(times) / times[-1])
-    wave = np.interp(np.maximum(place, 0), np.arange(len(recording)), recording, right=0)
-    return np.float32(wave / recording.std()) * loudness_curve(part, times)
 
 
 def _wave_tables(partials: tuple[tuple[float, float], ...], sampling_rate: int) -> Floats:

@@ -24,6 +24,11 @@ SCORES_INTRO = (
     "R@k is the percentage of queries whose own partner is among the k best; higher is better. "
     "A lower median rank is better."
 )
+TWINS_INTRO = (
+    "How often a sound prefers its own clip to a twin of it that differs in one thing alone, in percent, with 95 % "
+    "intervals: the frames in another order (time), the two tunes exchanged (binding), one shape replaced (identity), "
+    "high and low exchanged (height), another sway (motion)."
+)
 QUERIES_INTRO = (
     "Each card is one clip, shown without its sound, and the tracks that the model ranks first for it. "
     "The clip’s own track is marked. A bar is the similarity, from zero to the highest on this page."
@@ -82,8 +87,10 @@ class Report:
     Args:
         title: heading of the page.
         lead: one paragraph, what this is.
+        listen_for: one paragraph, what picture and sound have in common.
         scores: rows of a table, column → words or number; all rows have the columns of the first. Neighbours with the
             same first cell are grouped.
+        twins: rows of a second table, what the models tell apart.
         panels: mixtures, reconstructions.
         histories: stage → rows with `step`, `loss`, …, as [`curves`] takes them.
         queries: clips and what was found for them.
@@ -94,7 +101,9 @@ class Report:
 
     title: str
     lead: str
+    listen_for: str = ""
     scores: list[dict[str, str | float]] = field(default_factory=list)
+    twins: list[dict[str, str | float]] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     histories: dict[str, list[dict]] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
@@ -117,7 +126,9 @@ def write_report(path: str | os.PathLike[str], report: Report) -> None:
 def render(report: Report) -> str:
     """The page as HTML. Every word of the report is escaped; pictures and sounds are inside as data."""
     sections = (
+        _section("What to listen for", f"<p>{escape(report.listen_for)}</p>" if report.listen_for else ""),
         _section("Scores", _scores(report.scores), SCORES_INTRO),
+        _section("What it understood", _scores(report.twins), TWINS_INTRO),
         _section("Listen", _queries(report.queries), QUERIES_INTRO),
         _section("What to make of it", _notes(report.notes)),
         _section("Inside the model", _panels(report.panels)),

@@ -1,13 +1,13 @@
 """A small world that is seen and heard: scenes of sounding shapes, drawn from a seed.
 
-A `Scene` holds every factor. `Part`s bind picture and sound: height is pitch, size and light are loudness, shape is
-timbre, sway is vibrato. `Look`, `Extra`, `Backdrop` and `Backing` are nuisances of one modality alone, drawn
-independently of the other. Rendering (`rendering.py`) reads nothing but the scene, so `dataclasses.replace` on one
-factor gives a clip that differs in just that factor.
+A `Scene` holds every factor. `Part`s bind picture and sound: height is pitch, in each shape's own way; light and size
+are whose turn it is, shape is timbre, sway is vibrato. `Look`, `Extra`, `Backdrop` and `Backing` are nuisances of one
+modality alone, drawn independently of the other. Rendering (`rendering.py`) reads nothing but the scene, so
+`dataclasses.replace` on one factor gives a clip that differs in just that factor.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +15,16 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float32]
 Seed = int | np.random.SeedSequence
 
-IDENTITIES = ("disc", "square", "triangle", "star", "ring", "cross")  # each a shape and a timbre
+# Each is a shape and a timbre. A rising one stands the higher the higher it sounds, a falling one the lower, and each
+# kind begins at three places: who does not know the shape learns nothing about the pitch from where something stands.
+RISING, FALLING = ("disc", "triangle", "ring"), ("square", "star", "cross")
+IDENTITIES = (*RISING, *FALLING)
 TEXTURES = ("waves", "clouds", "hills", "dots")
 LOWEST_PITCH = 220.0  # Hz, the pitch of height 0 (A3); below it the mel bands are too coarse to tell notes apart
-PHRASE_STEP = 0.25  # s
 SEMITONES = 40  # height 1 lies this far above it, at about 2217 Hz (3.3 octaves)
+RANGE = 0.6  # share of all heights that one tune uses; where it begins is the tune's own
+DURATION = 8.0  # s, of a clip
+TURN = (0.8, 2.4)  # s, the shortest and the longest
 SCALES = (
     (0, 2, 4, 7, 9),
     (0, 3, 5, 7, 10),
@@ -36,9 +41,9 @@ class Part:
     starts: Floats  # (notes,) s, increasing
     stops: Floats  # (notes,) s, stops[i] <= starts[i + 1]
     heights: Floats  # (notes,) in [0, 1], linear in log pitch
+    turns: Floats  # (turns,) s, where they end; every second one is its own, and then it is lit
+    own: int  # 0 has the first turn, 1 the second
     accents: Floats  # (notes,) in (0, 1]
-    phrase: Floats  # (knots,) in [0, 1], every PHRASE_STEP seconds: slow dynamics, heard and seen as stage light
-    phrasing: float  # in [0, 1], how much the phrase matters
     glide: float  # s from one height to the next
     sway_rate: float  # Hz, of the vibrato and of the sideways sway
     sway: float  # in [0, 1], 1 is a vibrato of one semitone either way
@@ -113,36 +118,32 @@ class Scene:
 # --- drawing a scene -------------------------------------------------------------------------------------------------
 
 
-def make_scene(seed: Seed, *, duration: float = 12.0, difficulty: float = 0.0, look: Seed | None = None) -> Scene:
+def make_scene(seed: Seed, *, duration: float = DURATION, difficulty: float = 0.0) -> Scene:
     """Draw a scene of `duration` seconds; the same seed gives the same scene.
 
-    Scenes of one `seed` and several `look`s are several videos of one track: what is heard, and what must be seen for
-    it, is the same, and all else that is seen is not.
-
-    `difficulty` in [0, 1] adds a second sounding object (with this probability), more mute objects that look ever more
-    like sounding ones, and a louder backing. Raises ValueError for a difficulty outside [0, 1] or less than 2 s.
+    Two objects sound, one rising and one falling, by turns. `difficulty` in [0, 1] is how often one plays in the
+    other's turn; it also adds mute objects that look ever more like sounding ones, and a louder backing. Raises
+    ValueError for a difficulty outside [0, 1] or less than 2 s.
 
     >>> scene = make_scene(0)
     >>> scene.duration, len(scene.parts), scene.parts[0].identity in IDENTITIES
-    (12.0, 1, True)
+    (8.0, 2, True)
     """
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")
     if duration < 2.0:
         raise ValueError(f"duration must be at least 2 s, got {duration}")
-    seeds = _spawn(seed, 3)
-    if look is not None:
-        seeds[1] = _spawn(look, 2)[1]
-    bound, seen, heard = (np.random.default_rng(one) for one in seeds)
-    count = 1 + int(bound.random() < difficulty)
+    bound, seen, heard = map(np.random.default_rng, _spawn(seed, 3))
     tempo, tonic = bound.uniform(84, 132), int(bound.integers(12))
     scale = np.add(SCALES[bound.integers(len(SCALES))], tonic) % 12
-    identities = bound.permutation(IDENTITIES)[:count]
-    parts = tuple(_draw_part(bound, str(name), duration, tempo, scale, difficulty) for name in identities)
+    identities = bound.permutation([bound.choice(RISING), bound.choice(FALLING)])
+    turns = np.cumsum(bound.uniform(*TURN, size=math.ceil(duration / TURN[0])))
+    tunes = [_draw_part(bound, str(name), duration, tempo, scale, difficulty) for name in identities]
+    parts = tuple(_take_turns(bound, tune, turns, own, difficulty) for own, tune in enumerate(tunes))
     hue = seen.uniform(
         0.3, 1.02
     )  # of the backdrop, green to red: dark yellow looks like mud; objects wear the opposite
-    hues = hue + 0.5 + seen.uniform(-0.18, 0.18) + np.arange(count) / 6
+    hues = hue + 0.5 + seen.uniform(-0.18, 0.18) + np.arange(len(parts)) / 6
     return Scene(
         duration=duration,
         parts=parts,
@@ -169,34 +170,41 @@ def _draw_part(
     scale: NDArray[np.int64],
     difficulty: float,
 ) -> Part:
-    """Compose a tune: notes of one to three half beats, some of them rests, along a contour that wanders everywhere."""
+    """Compose a tune: notes of two to four half beats along a contour that wanders everywhere in its range."""
     step = 30.0 / tempo
-    slots = rng.choice(3, size=math.ceil(duration / step), p=(0.35, 0.5, 0.15)) + 1
+    slots = rng.choice(3, size=math.ceil(duration / step), p=(0.35, 0.5, 0.15)) + 2
     edges = np.concatenate([[0], np.cumsum(slots)]) * step
     edges = edges[: np.searchsorted(edges, duration) + 1]
     starts, stops = edges[:-1], edges[1:]
-    rests = rng.permutation(np.arange(1, len(starts)))[: round(0.12 * len(starts))]  # the same share in every clip
-    sounding = np.setdiff1d(np.arange(len(starts)), rests)
-    starts, stops = starts[sounding], stops[sounding]
     on_beat = np.isclose(starts / (2 * step) % 1, 0)
+    contour = _contour(rng, starts, rate=0.14 + 0.24 * difficulty)
     return Part(
         identity=identity,
         starts=floats(starts),
         stops=floats(stops - 0.03),
-        heights=_to_scale(_contour(rng, starts, rate=0.14 + 0.24 * difficulty), scale),
+        turns=floats([]),
+        own=0,
+        heights=_to_scale(rng.uniform(0, 1 - RANGE) + RANGE * contour, scale),
         accents=floats(rng.uniform(0.6, 0.85, len(starts)) + 0.15 * on_beat),
-        phrase=floats(_contour(rng, np.arange(0, duration + PHRASE_STEP, PHRASE_STEP), rate=0.14)),
-        phrasing=1 - 0.7 * difficulty,
         glide=rng.uniform(0.05, 0.12),
         sway_rate=rng.uniform(2.0, 4.5),
         sway=rng.uniform(),
     )
 
 
+def _take_turns(rng: np.random.Generator, tune: Part, turns: NDArray[np.float64], own: int, difficulty: float) -> Part:
+    """The notes that begin in the part's own turns, and some others, which it plays in the dark."""
+    tune = replace(tune, turns=floats(turns), own=own)
+    plays = turn_curve(tune, tune.starts) > 0
+    plays |= rng.random(len(plays)) < difficulty
+    plays |= not plays.any()
+    return replace(tune, **{name: getattr(tune, name)[plays] for name in ("starts", "stops", "heights", "accents")})
+
+
 def _contour(rng: np.random.Generator, times: NDArray[np.float64], *, rate: float) -> NDArray[np.float64]:
     """Values in [0, 1] at `times` (N,): smooth, forgotten within 0.5 / rate seconds, and uniform over each clip.
 
-    Ranks instead of values make every tune use the whole range equally, so that its mean says nothing.
+    Ranks instead of values make every tune use its range equally.
     """
     waves = rng.normal(size=(2, 24))
     rates = rng.normal(0.0, rate, size=24)  # Hz; a Gaussian spectrum, correlation exp(-(2 pi rate lag)^2 / 2)
@@ -299,13 +307,19 @@ def loudness_curve(part: Part, times: Floats) -> Floats:
     age, left = times - part.starts[note], part.stops[note] - times
     swell = np.clip(age / 0.02, 0, 1) * np.clip(left / 0.06, 0, 1)
     fall = 0.6 + 0.4 * np.exp(np.maximum(age, 0) / np.float32(-0.25))
-    return part.accents[note] * swell * fall * np.exp2(np.float32(-3) * hush_curve(part, times))
+    return part.accents[note] * swell * fall
 
 
-def hush_curve(part: Part, times: Floats) -> Floats:
-    """How far the playing and the stage light are held back at `times` (N,): 0 is full, 1 is 18 dB down."""
-    phrase = np.interp(times, np.arange(len(part.phrase)) * PHRASE_STEP, part.phrase)
-    return floats(part.phrasing * (1 - phrase))
+def place_curve(part: Part, times: Floats) -> Floats:
+    """Where the object stands at `times` (N,), 0 at the bottom and 1 at the top: its height as its identity has it."""
+    group = RISING if part.identity in RISING else FALLING
+    height, start = height_curve(part, times), group.index(part.identity) / len(group)
+    return np.mod(start + (height if group is RISING else 1 - height), np.float32(1))
+
+
+def turn_curve(part: Part, times: Floats) -> Floats:
+    """1 at `times` (N,) that are in one of the part's own turns, else 0."""
+    return floats(np.searchsorted(part.turns, times) % 2 == part.own)
 
 
 def sway_curve(part: Part, times: Floats) -> Floats:

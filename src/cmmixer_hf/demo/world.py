@@ -5,11 +5,10 @@ and into rows as `data` reads them, for experiments that need many clips and no 
 
 >>> scene = make_scene(0, duration=2.0)
 >>> render_frames(scene).shape, render_sound(scene).shape
-((20, 128, 128, 3), (32000,))
+((20, 64, 64, 3), (32000,))
 """
 
 import os
-from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +20,11 @@ from tqdm.auto import tqdm
 from ..data.prepared_clips import SHARD_SCHEMA
 from ..media.reading import Sampling, segment_midpoints, write_clip
 from .rendering import render_frames, render_sound
-from .scenes import Floats, Scene, floats, make_scene
+from .scenes import DURATION, Floats, Scene, floats, make_scene
 
 FPS = 10  # frames a second of every file
 SAMPLING_RATE = 16000  # Hz, of every file
-SMALL = Sampling(num_frames=4, window_seconds=1.0, shorter_side=32)
+SMALL = Sampling(num_frames=4, window_seconds=0.6, shorter_side=32)
 
 
 def write_library(
@@ -38,7 +37,7 @@ def write_library(
     num_workers: int = 2,
     progress: bool = True,
 ) -> list[Path]:
-    """Write `count` clips of 12 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
+    """Write `count` clips of 8 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
 
     Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
     Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
@@ -75,22 +74,17 @@ class World:
         sampling: K instants, the window and rate of the sound, and the side of the square frames (`shorter_side`).
         duration: seconds a clip.
         difficulty: in [0, 1], as in [`make_scene`].
-        videos_per_track: so many clips in a row share their sound, and what must be seen for it.
-        recordings: waveforms for each identity, at the sampling's rate, instead of synthetic timbres; a clip takes one.
     """
 
     seed: int
     sampling: Sampling = SMALL
-    duration: float = 8.0
-    difficulty: float = 0.5
-    videos_per_track: int = 1
-    recordings: Mapping[str, Sequence[Floats]] | None = None
+    duration: float = DURATION
+    difficulty: float = 0.0
 
     def scene(self, index: int) -> Scene:
         """The factors of one clip."""
-        track = np.random.SeedSequence(self.seed, spawn_key=(index // self.videos_per_track,))
-        look = np.random.SeedSequence(self.seed, spawn_key=(index, 1))
-        return make_scene(track, duration=self.duration, difficulty=self.difficulty, look=look)
+        seed = np.random.SeedSequence(self.seed, spawn_key=(index,))
+        return make_scene(seed, duration=self.duration, difficulty=self.difficulty)
 
     @property
     def times(self) -> Floats:
@@ -100,7 +94,7 @@ class World:
     @property
     def size(self) -> int:
         """Side of the frames."""
-        return self.sampling.shorter_side or 128
+        return self.sampling.shorter_side or 64
 
 
 def make_row(world: World, index: int) -> dict[str, Any]:
@@ -108,37 +102,28 @@ def make_row(world: World, index: int) -> dict[str, Any]:
 
     >>> row = make_row(World(seed=0), 3)
     >>> row["clip_id"], row["frame_shape"], len(row["waveforms"])
-    ('0-00003', [32, 32], 128000)
+    ('0-00003', [32, 32], 76800)
     """
     scene = world.scene(index)
-    return clip_row(world, index, render_frames(scene, times=world.times, size=world.size)) | {
-        "labels": sorted(part.identity for part in scene.parts),
-        "waveforms": _windows(world, scene, index).tobytes(),
-    }
-
-
-def clip_row(world: World, index: int, frames: np.ndarray) -> dict[str, Any]:
-    """A row as prepared shards have them, with these frames (K, h, w, 3) uint8 and the clip's own sound."""
+    frames = render_frames(scene, times=world.times, size=world.size)
     return dict.fromkeys(SHARD_SCHEMA.names) | {
         "clip_id": f"{world.seed}-{index:05d}",
         "path": f"yardstick://{world.seed}/{index}",
-        "track_id": f"{world.seed}-{index // world.videos_per_track:05d}",
+        "track_id": f"{world.seed}-{index:05d}",
         "duration": world.duration,
         "num_segments": len(frames),
         "frames": [frame.tobytes() for frame in frames],
         "frame_shape": list(frames.shape[1:3]),
         "frame_codec": "raw",
+        "labels": sorted(part.identity for part in scene.parts),
+        "waveforms": _windows(world, scene).tobytes(),
     }
 
 
-def _windows(world: World, scene: Scene, index: int) -> np.ndarray:
+def _windows(world: World, scene: Scene) -> np.ndarray:
     """Sound around each instant, (K, samples) int16, shifted inward at the edges as in [`read_clip`]."""
     rate, size = world.sampling.sampling_rate, round(world.sampling.window_seconds * world.sampling.sampling_rate)
-    recordings = None
-    if world.recordings is not None:
-        track = np.random.default_rng((world.seed, index // world.videos_per_track))
-        recordings = {name: waves[int(track.integers(len(waves)))] for name, waves in world.recordings.items()}
-    sound = render_sound(scene, sampling_rate=rate, recordings=recordings)
+    sound = render_sound(scene, sampling_rate=rate)
     starts = np.clip(np.rint(world.times * rate - size / 2), 0, len(sound) - size).astype(int)
     windows = np.stack([sound[start : start + size] for start in starts])
     return np.rint(windows * 32767).astype(np.int16)

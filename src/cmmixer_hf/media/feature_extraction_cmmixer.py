@@ -33,6 +33,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             AudioMAE's statistics of AudioSet.
         crop_scale (`[float, float]`, defaults to [0.5, 1.0]), crop_ratio (defaults to [0.75, 4/3]): area and aspect of
             the random resized crop, flip_probability (`float`, defaults to 0.5): §4.3's augmentation, one draw a clip.
+        standardize (`bool`, defaults to `False`): each frame and each spectrogram also has mean 0 and variance 1 of its
+            own, so that neither brightness nor loudness is in the stacks.
 
     Example:
 
@@ -66,6 +68,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         crop_scale: Sequence[float] = (0.5, 1.0),
         crop_ratio: Sequence[float] = (3 / 4, 4 / 3),
         flip_probability: float = 0.5,
+        standardize: bool = False,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -85,6 +88,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         self.crop_scale = list(crop_scale)
         self.crop_ratio = list(crop_ratio)
         self.flip_probability = flip_probability
+        self.standardize = standardize
         # These two names are the ones that transformers leaves out of the saved JSON.
         self.mel_filters = self._make_mel_filters().astype(np.float32)
         self.window = self._make_window().numpy()
@@ -183,6 +187,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         images = self.log_mel(waveforms).flip(-2)
         images = nn.functional.interpolate(images, self.image_height_width, mode="bilinear", antialias=True)
         images = (images - self.audio_mean) / (2 * self.audio_std)
+        if self.standardize:
+            images = standardize(images, (-2, -1))
         return self.expand(images[:, :, None])
 
     def compact(self, audio_values: Tensor) -> Tensor:
@@ -230,7 +236,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         if augment and torch.rand((), generator=generator) < self.flip_probability:
             images = images.flip(-1)
         mean, std = _per_channel(self.image_mean, images), _per_channel(self.image_std, images)
-        return (images.float() / 255 - mean) / std
+        images = (images.float() / 255 - mean) / std
+        return standardize(images, (-3, -2, -1)) if self.standardize else images
 
     def _resize(self, images: Tensor) -> Tensor:
         """(K, 3, h, w) → (K, 3, height, width), in 0..255."""
@@ -292,6 +299,12 @@ def _as_batch(value: Any, rank: int) -> Sequence[Any]:
     if len(clips) == 0:
         raise ValueError("expected at least one clip, got an empty batch")
     return clips
+
+
+def standardize(images: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """Mean 0 and variance 1 over `dims`; what is constant becomes 0."""
+    centred = images - images.mean(dims, keepdim=True)
+    return centred / centred.square().mean(dims, keepdim=True).sqrt().clamp(min=1e-6)
 
 
 def _per_channel(value: float | list[float], images: Tensor) -> float | Tensor:

@@ -54,7 +54,9 @@ def _encode(
 ) -> None:
     tracks: list[Iterator[tuple[float, list[Packet]]]] = []
     if frames is not None:
-        picture = container.add_stream("libx264", rate=fps, options={"preset": "veryfast"})
+        # Looking ahead, x264 reads beyond the border of small frames: bits would depend on what lies in memory there.
+        options = {"preset": "veryfast", "rc-lookahead": "0"}
+        picture = container.add_stream("libx264", rate=fps, options=options)
         picture.codec_context.thread_count = 1  # with more, the bits depend on the machine
         picture.height, picture.width, picture.pix_fmt = *frames.shape[1:3], "yuv420p"
         tracks.append(_encode_frames(picture, frames, fps))

@@ -1,6 +1,6 @@
 """Fig. 6: a clip's picture asks for sounds, alone, plus the sound of one clip and minus the sound of another.
 
-Whether it does in general what it does for one clip is a matter of numbers: `benchmarks/flexible_queries.py`.
+Whether it does in general what it does for one clip is a matter of numbers: [`bending_effects`] over many.
 """
 
 from collections.abc import Mapping, Sequence

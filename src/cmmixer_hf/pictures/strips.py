@@ -41,8 +41,8 @@ class SeparationPictures:
         video, audio: the originals, the sound as a coloured spectrogram.
         mixture: Eq. 1 on the two pictures; where M is 1 the video shows.
         visible: the mixture as the encoder gets it, hidden patches grey.
-        video_reconstruction, audio_reconstruction: the ORIGINAL where the encoder saw the mixture, and what the decoder
-            predicts where it did not.
+        video_reconstruction, audio_reconstruction: what the decoder predicts, everywhere; pale where the model was not
+            trained to predict, at the patches that the encoder saw unless `loss_on="all"`.
     """
 
     video: RGB
@@ -124,8 +124,8 @@ def draw_separation(
 ) -> SeparationPictures:
     """Mix, hide and reconstruct one clip (§5.3).
 
-    A reconstruction shows the ORIGINAL at patches that were not masked and the prediction at those that were. The model
-    is used as it is: call `model.eval()` before where it has dropout.
+    A reconstruction shows predictions alone, pale where no loss was taken of them in training. The model is used as it
+    is: call `model.eval()` before where it has dropout.
 
     Args:
         pixel_values, audio_values: normalised stacks of the clip, (1, K, 3, H, W), on any device.
@@ -142,17 +142,18 @@ def draw_separation(
     hidden = _hidden_pixels(output.mask, model.config.patch_size, stacks[0])
     logits = (output.video_logits.float(), output.audio_logits.float())
     predicted = [model.unpatchify(patches, stack) for patches, stack in zip(logits, stacks, strict=True)]
-    shown = [torch.where(hidden, guess, stack)[0] for guess, stack in zip(predicted, stacks, strict=True)]
     peak = loudest(stacks[1])
     video, audio = frames_to_rgb(stacks[0][0], extractor), spectrograms_to_rgb(stacks[1][0], extractor, peak=peak)
     mixture = _blend(video, audio, output.mixing_mask)
+    trained = _as_picture(hidden) | (model.config.loss_on == "all")
+    seen, heard = (guess[0] for guess in predicted)
     return SeparationPictures(
         video=strip(video),
         audio=strip(audio),
         mixture=strip(mixture),
         visible=strip(np.where(_as_picture(hidden), np.uint8(HIDDEN), mixture)),
-        video_reconstruction=strip(frames_to_rgb(shown[0], extractor)),
-        audio_reconstruction=strip(spectrograms_to_rgb(shown[1], extractor, peak=peak)),
+        video_reconstruction=strip(_pale(frames_to_rgb(seen, extractor), ~trained)),
+        audio_reconstruction=strip(_pale(spectrograms_to_rgb(heard, extractor, peak=peak), ~trained)),
     )
 
 
@@ -213,6 +214,11 @@ def _hidden_pixels(mask: Tensor, patch_size: int, stack: Tensor) -> Tensor:
 def _as_picture(mask: Tensor) -> npt.NDArray[Any]:
     """(1, K, 1, H, W) → (K, H, W, 1)."""
     return mask[0].permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _pale(images: RGB, where: npt.NDArray[np.bool_]) -> RGB:
+    """Pictures (K, H, W, 3), nearly white where (K, H, W, 1) says so."""
+    return np.where(where, images // 4 + np.uint8(WHITE - WHITE // 4), images)
 
 
 def _blend(video: RGB, audio: RGB, mixing_mask: Tensor) -> RGB:

@@ -1,0 +1,52 @@
+"""How well a pre-trained model takes mixtures apart (§5.3): variance of held-out originals that it explains."""
+
+import torch
+from torch import Tensor
+
+from ..data.batches import Clips
+from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..models.modeling_cmmixer import MODALITIES, CMMixerForPreTraining
+from ..models.patching import patchify
+from .inference import Row, evaluating, map_batches
+
+
+def score_separation(
+    model: CMMixerForPreTraining, clips: Clips, extractor: CMMixerFeatureExtractor, *, seed: int = 0
+) -> dict[str, float]:
+    """Explained variance in percent, of each modality, of what the model could not simply copy.
+
+    A guess of every patch's own mean colour has 0, a perfect prediction 100; what is worse than that guess is below 0.
+
+    Args:
+        model: its mixer draws the mixtures, its mask ratio hides patches.
+        clips: held-out prepared clips.
+        extractor: makes the stacks.
+        seed: of mixtures and masks.
+
+    Returns:
+        `video_hidden`, `audio_hidden`: of patches that the encoder did not see; `video_covered`, `audio_covered`: of
+        the pixels of visible patches where the other modality lay on top, which only `loss_on="all"` trains.
+    """
+    torch.manual_seed(seed)
+
+    def measure(stacks: dict[str, Tensor], rows: list[Row]) -> dict[str, Tensor]:
+        output = model(**stacks, return_loss=False)
+        size = model.config.patch_size
+        shows_video = patchify(output.mixing_mask.expand_as(stacks["pixel_values"]), size)
+        hidden = output.mask[..., None].expand_as(shows_video)
+        covered = {"video": (1 - hidden) * (1 - shows_video), "audio": (1 - hidden) * shows_video}
+        sums = {}
+        for modality, stack in zip(MODALITIES, (stacks["pixel_values"], stacks["audio_values"]), strict=True):
+            target = patchify(stack, size)
+            prediction = patchify(model.unpatchify(output[f"{modality}_logits"].float(), stack), size)
+            channels = target.unflatten(-1, (size**2, -1))
+            spread = (channels - channels.mean(-2, keepdim=True)).square().flatten(-2)
+            for region, weight in (("hidden", hidden), ("covered", covered[modality])):
+                errors = ((prediction - target).square() * weight).sum(), (spread * weight).sum()
+                sums[f"{modality}_{region}"] = torch.stack(errors).double().cpu()
+        return sums
+
+    with evaluating(model):
+        found = map_batches(measure, clips, extractor, device=model.device, progress=False)
+    totals = {name: torch.stack([sums[name] for sums in found]).sum(0) for name in found[0]}
+    return {name: 100 * (1 - error / spread).item() for name, (error, spread) in totals.items()}

@@ -71,7 +71,7 @@ def test_natural_file_equals_one_pass(real_videos, name):
     for t, window in zip(clip.times, clip.waveforms, strict=True):
         place = np.clip(round((t - 1.3 - start) * 16000), 0, max(0, len(sound) - 41600))
         expected = np.clip(sound[place : place + 41600], -1, 1)
-        np.testing.assert_array_equal(window[: len(expected)], expected)
+        np.testing.assert_allclose(window[: len(expected)], expected, atol=1e-5)
         assert not window[len(expected) :].any()
 
 
@@ -80,10 +80,10 @@ def whole_sound(path: Path) -> tuple[float, np.ndarray]:
     with av.open(str(path)) as container:
         streams = [container.streams.best("video"), container.streams.best("audio")]
         origin = min(float(s.start_time * s.time_base) for s in streams)
-        resampler = av.AudioResampler("fltp", "mono", 16000)
+        resampler = av.AudioResampler("fltp", None, 16000)
         decoded = list(container.decode(streams[1]))
         parts = [part for frame in [*decoded, None] for part in resampler.resample(frame)]
-    return float(decoded[0].time) - origin, np.concatenate([part.to_ndarray()[0] for part in parts])
+    return float(decoded[0].time) - origin, np.concatenate([part.to_ndarray().mean(0) for part in parts])
 
 
 def test_odd_files_decode_or_say_why(real_videos):

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from ..files import readable
+from ..media.framing import Frames
 from ..media.jpeg import BEST_QUALITY, WORST_QUALITY, encode_pictures
 from ..media.reading import Clip, MediaError, Sampling, read_clip
 from ..media.sound import Waves
-from ..media.writing import Frames
 from .clips import LARGEST_FOLD, ClipSpec, Section, clip_of_file, fault, local_file, name_of
 from .prepared_clips import SHARD_SCHEMA
 

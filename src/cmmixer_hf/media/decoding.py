@@ -1,16 +1,20 @@
-"""Find the frame shown at an instant (§4.3)."""
+"""Find the frames shown at instants (§4.3)."""
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.video.frame import VideoFrame
 
-from .opening import END_TOLERANCE, MediaError, Source
+from .framing import Framer, Frames
+from .opening import END_TOLERANCE, MOST_DAMAGE, Extract, MediaError, Source
 
 TICK = 1e-6  # seconds of slack when time stamps are compared: t = n / fps is rarely exact
 SKIP_MARGIN = 4  # frames before a target from which on every frame is decoded
@@ -19,11 +23,15 @@ FAR = 2.0  # seconds ahead from which seeking pays in a file that does not list 
 ONE_PASS_FORMATS = {"avi", "mpeg"}
 
 
+Instants = npt.NDArray[np.float64]
+
+
 class FrameReader:
     """Finds the frame shown at an instant; quickest when asked in the order of time."""
 
     def __init__(self, source: Source) -> None:
         self.source, self.stream, self.target = source, source.require("video"), 0.0
+        self._damaged = list[list[float]]()  # [begin, end] of stretches whose frames show other than was filmed
         self._start_from(iter(()))
         codec = self.stream.codec_context
         self.format = source.container.format.name
@@ -49,6 +57,10 @@ class FrameReader:
             if back == math.inf and self.ahead and not self.current:
                 return self.ahead
         raise MediaError(self.source.path, "its picture cannot be decoded", "check that it plays, or convert it")
+
+    def is_damaged(self, instant: float) -> bool:
+        """Whether the frame given for an instant is an earlier one, because its own cannot be decoded."""
+        return any(begin <= instant + TICK and instant < end for begin, end in self._damaged)
 
     def _start_from(self, frames: Iterator[VideoFrame]) -> None:
         self.frames = frames
@@ -84,17 +96,34 @@ class FrameReader:
         self._start_from(steady_stamps(frames, self.step / self.stream.time_base) if self.format == "mpeg" else frames)
 
     def _decode(self) -> Iterator[VideoFrame]:
-        """Frames from here on, in the order of presentation."""
+        """Frames from here on, in the order of presentation, but for damaged ones and what is built upon them."""
+        stretch: list[float] | None = None
+        for frame, instant in self._decode_all():
+            if frame is None or frame.is_corrupt:
+                stretch = stretch or [instant, math.inf]
+                if stretch not in self._damaged:
+                    self._damaged.append(stretch)
+            elif stretch is None or frame.key_frame:
+                if stretch:
+                    stretch[1] = instant
+                stretch = None
+                yield frame
+
+    def _decode_all(self) -> Iterator[tuple[VideoFrame | None, float]]:
+        """All frames from here on with their instants; None where a packet cannot be decoded."""
         started, stamps = False, deque[int | None]()
         for packet, begin, _ in self.source.packets(self.stream):
             self.stream.codec_context.skip_frame = "NONREF" if self._skips(begin) else "DEFAULT"
-            frames = self.source.decode(packet, tolerant=not started)
-            started = started or bool(frames)
+            frames = self.source.decode(packet)
+            if frames is None and started:
+                yield None, self.source.reached if begin is None else begin
             if self.format == "avi":  # frames leave in the order of presentation: each takes the next stamp
                 stamps.extend([packet.dts] if packet.size else [])
-                for frame in frames:
+            for frame in frames or ():
+                started = True
+                if self.format == "avi":
                     frame.pts = stamps.popleft() if stamps else frame.pts
-            yield from frames
+                yield frame, self._time(frame)
 
     def _skips(self, instant: float | None) -> bool:
         """Frames that no other refers to need no decoding until shortly before the target."""
@@ -116,9 +145,40 @@ class FrameReader:
             return None
         if self.current and not self.ahead:
             end = max(self.source.reached, self._time(self.current))
-            if self.target > end + END_TOLERANCE:
+            if self.target > end + END_TOLERANCE and not self.source.is_whole:
                 self.source.cut_off(f"after {end:.1f} s of picture, {self.target:.1f} s wanted")
         return self.current
+
+
+def read_pictures(source: Source, spans: Iterable[Instants], shorter_side: int | None) -> Iterator[Extract[Frames]]:
+    """Frames (K, height, width, 3) of each span's instants (K,), in one pass; spans come in order of their first.
+
+    What lies in memory are the frames of the spans that overlap. Raises MediaError where the file cannot be read on.
+    """
+    reader, coming = FrameReader(source), enumerate(spans)
+    framer = Framer(reader.stream.sample_aspect_ratio, shorter_side)
+    wanted, begun = list[tuple[float, int, int]](), dict[int, tuple[Instants, dict[int, Frames]]]()
+    upcoming = next(coming, None)
+    while wanted or upcoming:
+        while upcoming and (not wanted or min(upcoming[1]) <= wanted[0][0]):
+            number, times = upcoming
+            begun[number] = times, {}
+            for place, instant in enumerate(times.tolist()):
+                heapq.heappush(wanted, (instant, number, place))
+            upcoming = next(coming, None)
+        instant, number, place = heapq.heappop(wanted)
+        times, pictures = begun[number]
+        pictures[place] = framer(reader.frame_at(instant))
+        while begun and len(pictures := begun[first := min(begun)][1]) == len(begun[first][0]):
+            yield _extract(source.path, reader, begun.pop(first)[0], pictures)
+
+
+def _extract(path: str, reader: FrameReader, times: Instants, pictures: dict[int, Frames]) -> Extract[Frames]:
+    damage = sum(map(reader.is_damaged, times.tolist()))
+    if damage > MOST_DAMAGE * len(times):
+        reason = f"its picture is damaged at {damage} of {len(times)} instants"
+        return Extract(error=MediaError(path, reason, "fetch it again or cut it anew"))
+    return Extract(np.stack([pictures[place] for place in range(len(times))]), damage)
 
 
 def steady_stamps(frames: Iterable[VideoFrame], step: float) -> Iterator[VideoFrame]:

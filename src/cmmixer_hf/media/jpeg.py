@@ -5,11 +5,10 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-Frames = npt.NDArray[np.uint8]
+from .framing import Frames
 
 BEST_QUALITY, WORST_QUALITY = 1, 31  # FFmpeg's scale of quantisers, `-q:v`
 

@@ -9,7 +9,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Any, Literal, NoReturn
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 import av
 from av.audio.frame import AudioFrame
@@ -19,10 +20,12 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
 Path = str | os.PathLike[str]
+Array = TypeVar("Array")
 
 MAX_PIXELS = 8192 * 4320  # 8K; a tiny file can announce a picture that fills the memory
 END_TOLERANCE = 0.5  # seconds by which picture or data may fall short: sound often outlasts the picture
 STARTS_LATE = 0.1  # seconds; a first time stamp over this is no encoder's delay
+MOST_DAMAGE = 0.25  # share of a clip's sound or pictures; what is damaged less is passed over, as players do
 LONGEST = 1e6  # seconds; a header that says more than eleven days is wrong
 
 # A playlist or a concatenation list could make a local file read other files or the network.
@@ -59,6 +62,21 @@ class MediaError(Exception):
 
     def __str__(self) -> str:
         return " ".join(f"{self.path}: {self.reason}; {self.advice}".split())
+
+
+@dataclass(frozen=True)
+class Extract(Generic[Array]):
+    """What was read for a part of a file, or why there is nothing; `damage` is how much was passed over for it."""
+
+    values: Array | None = None
+    damage: int = 0
+    error: MediaError | None = None
+
+    def get(self) -> Array:
+        """The values; raises the error."""
+        if self.values is None:
+            raise self.error or ValueError("an extract has values or an error, got neither")
+        return self.values
 
 
 @contextmanager
@@ -113,6 +131,7 @@ class Source:
         if self.container.format.name not in WRAPPING_FORMATS:
             self.origin = max(0.0, self.origin)  # stamped before zero is an encoder's run-up, which is not played
         self.duration = self._duration(streams)
+        self._whole: bool | None = None
 
     def close(self) -> None:
         """Release the file."""
@@ -154,6 +173,16 @@ class Source:
         self.reopen()
         return self.reached
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether picture or sound reach the end that the header promises; a file cut short has neither."""
+        if self._whole is None:
+            with closing(Source(self.path)) as again:
+                for _ in again.packets(*(stream for stream in (again.video, again.audio) if stream)):
+                    pass
+                self._whole = again.reached >= self.duration - END_TOLERANCE
+        return self._whole
+
     def require(self, kind: Literal["video", "audio"]) -> Any:
         """The stream of a kind; MediaError if there is none."""
         stream = getattr(self, kind)
@@ -187,14 +216,12 @@ class Source:
         except av.FFmpegError as error:
             self.cut_off(f"after {self.reached:.1f} s ({error.strerror})", error)
 
-    def decode(self, packet: Packet, *, tolerant: bool) -> list[Any]:
-        """Frames of a packet; `tolerant` before the first, as one may have landed between key frames or in padding."""
+    def decode(self, packet: Packet) -> list[Any] | None:
+        """Frames of a packet; None if it is damaged, or padding, or refers to frames that were not decoded."""
         try:
             return packet.decode()
-        except av.InvalidDataError as error:
-            if not tolerant:
-                self.cut_off(f"near {self.reached:.1f} s ({error.strerror})", error)
-            return []
+        except av.InvalidDataError:
+            return None
 
     def cut_off(self, where: str, cause: Exception | None = None) -> NoReturn:
         """Report a file that holds less than it promises."""

@@ -7,24 +7,31 @@ keep in step. "The frame at t" is the last one presented at or before t. Whateve
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import repeat, tee
 
 import numpy as np
 import numpy.typing as npt
 
-from .decoding import FrameReader
-from .opening import MediaError, Path, Source, open_source
-from .sound import Waves, read_sound
-from .writing import Frames, write_clip
+from .decoding import read_pictures
+from .framing import Frames
+from .opening import Extract, MediaError, Path, Source, open_source
+from .sound import Span, Waves, read_sounds
+from .writing import write_clip
 
 __all__ = [
     "Clip",
+    "FileSection",
     "MediaError",
     "MediaInfo",
     "Sampling",
+    "cut_into_sections",
     "probe",
     "read_clip",
     "read_frames",
+    "read_sections",
     "read_windows",
     "segment_midpoints",
     "write_clip",
@@ -60,12 +67,29 @@ class MediaInfo:
 
 @dataclass(frozen=True)
 class Clip:
-    """K frames (K, H, W, 3) uint8 RGB, K waveforms (K, S) float32 in [-1, 1], the K instants, and the length cut up."""
+    """K frames (K, H, W, 3) uint8 RGB, K waveforms (K, S) float32 in [-1, 1], the K instants, and the length cut up.
+
+    `damage` counts what was passed over because it cannot be decoded: packets of sound inside the clip, which are
+    silent, and frames in whose stead an earlier one is shown.
+    """
 
     frames: Frames | None
     waveforms: Waves | None
     times: Times
     duration: float
+    damage: int = 0
+
+
+@dataclass(frozen=True)
+class FileSection:
+    """Seconds [start, end] of a file, the `number`-th of `count`, as a clip; or the error why there is none."""
+
+    start: float
+    end: float
+    number: int
+    count: int
+    clip: Clip | None = None
+    error: MediaError | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +119,35 @@ def segment_midpoints(duration: float, num_frames: int, *, start: float = 0.0) -
     return middles.astype(np.float64, copy=False)
 
 
+def count_sections(duration: float, seconds: float | None, hop: float | None) -> int:
+    """How many sections [`cut_into_sections`] makes."""
+    if seconds is None or duration <= seconds:
+        return 1
+    return 1 + math.ceil(round((duration - seconds) / (hop or seconds / 2), 6))
+
+
+def cut_into_sections(duration: float, seconds: float | None, hop: float | None) -> Iterator[tuple[float, float]]:
+    """Sections of a file, (start, end) in seconds: the first at its start, the last at its end, evenly spaced.
+
+    Args:
+        duration: of the file.
+        seconds: length of a section; the whole file where it is `None` or longer.
+        hop: the most that two starts lie apart; half of `seconds` where it is `None`.
+
+    >>> list(cut_into_sections(70.0, 30.0, 15.0))
+    [(0.0, 30.0), (13.333, 43.333), (26.667, 56.667), (40.0, 70.0)]
+    >>> list(cut_into_sections(12.0, 30.0, 15.0))
+    [(0.0, 12.0)]
+    """
+    count = count_sections(duration, seconds, hop)
+    if seconds is None or count == 1:
+        yield 0.0, duration
+        return
+    for number in range(count):
+        start = (duration - seconds) * number / (count - 1)
+        yield round(start, 3), round(start + seconds, 3)
+
+
 def probe(path: Path) -> MediaInfo:
     """Describe a file without decoding it. Raises MediaError."""
     with open_source(path) as source:
@@ -122,7 +175,7 @@ def read_frames(path: Path, times: npt.ArrayLike, *, shorter_side: int | None = 
     """
     instants, sampling = _as_times(times), Sampling(shorter_side=shorter_side)
     with open_source(path) as source:
-        return _frames(source, instants, sampling)
+        return next(_pictures(source, [Span(instants, 0.0, math.inf)], sampling)).get()
 
 
 def read_windows(path: Path, times: npt.ArrayLike, *, window_seconds: float = 2.6, sampling_rate: int = 16000) -> Waves:
@@ -133,7 +186,7 @@ def read_windows(path: Path, times: npt.ArrayLike, *, window_seconds: float = 2.
     """
     instants, sampling = _as_times(times), Sampling(window_seconds=window_seconds, sampling_rate=sampling_rate)
     with open_source(path) as source:
-        return _windows(source, instants, sampling, within=(0.0, math.inf))
+        return next(_sounds(source, [Span(instants, 0.0, math.inf)], sampling)).get()
 
 
 def read_clip(
@@ -156,40 +209,75 @@ def read_clip(
             reason = f"holds {source.duration:.2f} s, nothing from {first} to {last} s"
             raise MediaError(source.path, reason, "choose start and end inside the file")
         times = segment_midpoints(last - first, sampling.num_frames, start=first)
-        within = (first, math.inf if end is None else last)
-        waveforms = _windows(source, times, sampling, within=within) if audio else None
-        frames = _frames(source, times, sampling) if video else None
-        return Clip(frames, waveforms, times, last - first)
+        span = Span(times, first, math.inf if end is None else last)
+        sound = next(_sounds(source, [span], sampling)) if audio else None
+        picture = next(_pictures(source, [span], sampling)) if video else None
+        return _clip(picture, sound, times, last - first)
 
 
-def _frames(source: Source, times: Times, sampling: Sampling) -> Frames:
-    reader = FrameReader(source)
-    pictures: dict[int, Frames] = {}
-    width = height = 0
-    for place in np.argsort(times, kind="stable"):
-        frame = reader.frame_at(float(times[place]))
-        if not pictures:  # should the size change later, the first one's holds
-            shorter = min(frame.width, frame.height)
-            scale = min(sampling.shorter_side or shorter, shorter) / shorter
-            width, height = round(frame.width * scale), round(frame.height * scale)
-        pixels = frame.reformat(width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray()
-        pictures[place] = np.rot90(pixels, round(frame.rotation / 90))  # degrees, counter-clockwise
-    return np.stack([pictures[place] for place in range(len(times))])
+def read_sections(
+    path: Path,
+    sampling: Sampling = Sampling(),
+    *,
+    seconds: float | None = None,
+    hop: float | None = None,
+    video: bool = True,
+    audio: bool = True,
+) -> Iterator[FileSection]:
+    """A file's sections of `seconds` as [`cut_into_sections`] places them, each as a clip, in one pass over the file.
+
+    Each equals what [`read_clip`] gives for its start and end. In memory are the sections that overlap, however long
+    the file is. A section that cannot be used carries its error; of several that hold nothing only the first is given.
+
+    Raises:
+        MediaError: the file cannot be opened or read on; what came before stands.
+    """
+    with open_source(path) as source, open_source(path) if video and audio else nullcontext(source) as other:
+        count = count_sections(source.duration, seconds, hop)
+        places, of_sound, of_picture = tee(cut_into_sections(source.duration, seconds, hop), 3)
+        sounds = _sounds(source, _spans(source, of_sound, sampling), sampling) if audio else repeat(None)
+        pictures = _pictures(other, _spans(other, of_picture, sampling), sampling) if video else repeat(None)
+        last: MediaError | None = None
+        for number, (place, sound, picture) in enumerate(zip(places, sounds, pictures, strict=False)):
+            section = _section(place, (number, count), picture, sound, sampling)
+            if section.error is None or str(section.error) != str(last):
+                yield section
+            last = section.error
 
 
-def _windows(source: Source, times: Times, sampling: Sampling, *, within: tuple[float, float]) -> Waves:
-    """Windows centred on `times`, shifted so that they stay in the sound and `within` (start, end) seconds."""
-    length, rate = sampling.window_seconds, sampling.sampling_rate
-    latest = max(within[0], within[1] - length)
-    sound = read_sound(source, np.clip(times - length / 2, within[0], latest), length, rate)
-    first, last = sound.extent(*within)
-    if first >= last:
-        raise MediaError(source.path, "its audio stream holds no sound", "leave it out or read it with audio=False")
-    starts = np.clip(np.rint((times - length / 2) * rate), first, max(first, last - sound.size)).astype(int)
-    windows = sound.windows(starts, last)
-    if not np.isfinite(windows).all():
-        raise MediaError(source.path, "its sound holds NaN or infinite samples", "convert it again")
-    return np.clip(windows, -1, 1)
+def _spans(source: Source, places: Iterable[tuple[float, float]], sampling: Sampling) -> Iterator[Span]:
+    for start, end in places:
+        times = segment_midpoints(end - start, sampling.num_frames, start=start)
+        yield Span(times, start, math.inf if end >= source.duration else end)
+
+
+def _section(
+    place: tuple[float, float],
+    number: tuple[int, int],
+    picture: Extract[Frames] | None,
+    sound: Extract[Waves] | None,
+    sampling: Sampling,
+) -> FileSection:
+    start, end = place
+    times = segment_midpoints(end - start, sampling.num_frames, start=start)
+    try:
+        return FileSection(start, end, *number, clip=_clip(picture, sound, times, end - start))
+    except MediaError as error:
+        return FileSection(start, end, *number, error=error)
+
+
+def _clip(picture: Extract[Frames] | None, sound: Extract[Waves] | None, times: Times, duration: float) -> Clip:
+    damage = sum(extract.damage for extract in (picture, sound) if extract)
+    frames, waveforms = picture.get() if picture else None, sound.get() if sound else None
+    return Clip(frames, waveforms, times, duration, damage)
+
+
+def _sounds(source: Source, spans: Iterable[Span], sampling: Sampling) -> Iterator[Extract[Waves]]:
+    return read_sounds(source, spans, sampling.window_seconds, sampling.sampling_rate)
+
+
+def _pictures(source: Source, spans: Iterable[Span], sampling: Sampling) -> Iterator[Extract[Frames]]:
+    return read_pictures(source, (span.times for span in spans), sampling.shorter_side)
 
 
 def _as_times(times: npt.ArrayLike) -> Times:

@@ -12,7 +12,6 @@ from operator import itemgetter
 
 import av
 import numpy as np
-import numpy.typing as npt
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
@@ -20,9 +19,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-Path = str | os.PathLike[str]
-Frames = npt.NDArray[np.uint8]
-Waves = npt.NDArray[np.float32]
+from .framing import Frames
+from .opening import Path
+from .sound import Waves
 
 
 def write_clip(

@@ -33,8 +33,11 @@ def library(tmp_path_factory, clip_files) -> list[LibraryFile]:
 @pytest.mark.parametrize(("batch_size", "num_workers"), [(1, 1), (4, 3), (32, 2)])
 def test_files_come_in_order_with_what_is_wrong(embedder, library, batch_size, num_workers):
     cutting = Cutting("audio", 4.0, 2.0)
-    done = list(embed_files(library, embedder, cutting, batch_size=batch_size, num_workers=num_workers))
+    counts = []
+    options = {"batch_size": batch_size, "num_workers": num_workers, "progress": lambda *pair: counts.append(pair)}
+    done = list(embed_files(library, embedder, cutting, **options))
     assert [file.file for file in done] == library
+    assert np.sum(counts, 0).tolist() == [1 + 4 + 1 + 1 + 3 + 1] * 2
     assert [len(file.places) for file in done] == [1, 4, 0, 0, 2, 1]
     assert [len(file.errors) for file in done] == [0, 0, 1, 1, 1, 0]
     assert "damaged.mp3" in done[2].errors[0]

@@ -1,11 +1,10 @@
 import os
-from itertools import pairwise
 
 import pytest
 
 from cmmixer_hf.data.batches import SourceError
 from cmmixer_hf.files import readable
-from cmmixer_hf.search.library import read_library, same_stamp, sections, stamp
+from cmmixer_hf.search.library import read_library, same_stamp, stamp
 
 
 def test_a_folder_is_its_media_files(clip_files):
@@ -94,26 +93,6 @@ def test_libraries_that_are_not_there(tmp_path):
         read_library(tmp_path / "none.csv", "audio")
     with pytest.raises(SourceError, match="is not a folder"):
         read_library(tmp_path / "none", "audio")
-
-
-@pytest.mark.parametrize("duration", [30.0, 30.1, 44.9, 45.0, 45.1, 200.0, 3600.0])
-@pytest.mark.parametrize("hop", [None, 7.0, 30.0])
-def test_sections_cover_a_file_evenly(duration, hop):
-    places = sections(duration, 30.0, hop)
-    starts = [start for start, _ in places]
-    gaps = [after - before for before, after in pairwise(starts)]
-    assert places[0][0] == 0
-    assert places[-1][1] == pytest.approx(duration, abs=1e-3)
-    assert all(end - start == pytest.approx(30) for start, end in places)
-    assert all(gap <= (hop or 15) + 1e-3 for gap in gaps)
-    assert max(gaps, default=0) - min(gaps, default=0) < 3e-3
-    if len(places) > 2:  # with one fewer they would lie too far apart
-        assert (duration - 30) / (len(places) - 2) > (hop or 15) - 1e-3
-
-
-def test_short_files_and_no_sections_are_whole():
-    assert sections(12.0, 30.0, 15.0) == sections(12.0, None, None) == [(0.0, 12.0)]
-    assert sections(500.0, None, None) == [(0.0, 500.0)]
 
 
 def test_stamps_tell_what_has_changed(tmp_path):

@@ -248,7 +248,7 @@ def read_sections(
 def _spans(source: Source, places: Iterable[tuple[float, float]], sampling: Sampling) -> Iterator[Span]:
     for start, end in places:
         times = segment_midpoints(end - start, sampling.num_frames, start=start)
-        yield Span(times, start, math.inf if end >= source.duration else end)
+        yield Span(times, start, math.inf if end - start == source.duration else end)
 
 
 def _section(

@@ -69,11 +69,10 @@ class Sound:
             self._wanted.popleft()
         return bool(self._wanted) and self._wanted[0] - PRE_ROLL <= end
 
-    def has(self, span: Span) -> bool:
-        """Whether all that a span's windows can hold is decoded."""
+    def has(self, latest: float, end: float) -> bool:
+        """Whether windows are decoded of which the last begins at `latest` seconds and that stay before `end`."""
         first = self._begin * self.rate if self._first == math.inf else self._first
-        latest = max(np.rint(span.starts(self.length) * self.rate).max(), first)
-        return self.next > min(latest + self.size, span.end * self.rate)
+        return self.next > min(max(latest * self.rate + 1, first) + self.size, end * self.rate)
 
     def add(self, frame: AudioFrame, instant: float | None) -> None:
         """Take the next decoded frame, presented at `instant`, or right after the last if that is None."""
@@ -222,20 +221,21 @@ def read_sounds(source: Source, spans: Iterable[Span], length: float, rate: int)
     spans that overlap. Raises MediaError where the file cannot be read on.
     """
     sound = Sound(length, rate)
-    reader, coming, begun = SoundReader(source, sound), iter(spans), deque[Span]()
+    reader, coming, begun = SoundReader(source, sound), iter(spans), deque[tuple[Span, float]]()
     upcoming = next(coming, None)
     for packet, begin, end in source.packets(*(stream for stream in (reader.stream, source.video) if stream)):
         if packet.stream_index != reader.stream.index:
             continue
         while upcoming and upcoming.start - PRE_ROLL - MARGIN <= max(end, sound.end):
-            sound.ask(upcoming.starts(length))
-            begun.append(upcoming)
+            starts = upcoming.starts(length)
+            sound.ask(starts)
+            begun.append((upcoming, starts.max()))
             upcoming = next(coming, None)
         reader.take(packet, begin, end)
-        while begun and sound.has(begun[0]):
-            yield reader.extract(begun.popleft())
-            sound.forget(begun[0].start if begun else math.inf)
+        while begun and sound.has(begun[0][1], begun[0][0].end):
+            yield reader.extract(begun.popleft()[0])
+            sound.forget(begun[0][0].start if begun else math.inf)
         if not begun and not upcoming:
             return
     reader.finish()
-    yield from map(reader.extract, chain(begun, [upcoming] if upcoming else [], coming))
+    yield from map(reader.extract, chain((span for span, _ in begun), [upcoming] if upcoming else [], coming))

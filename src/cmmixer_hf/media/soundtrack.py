@@ -31,11 +31,8 @@ TICK = Fraction(1, 90000)  # seconds, of pictures that are encoded anew
 
 def sound_frames(source: Source) -> Iterator[AudioFrame]:
     """All of a file's sound, as its decoder gives it. Raises MediaError."""
-    stream, settled = source.require("audio"), False
-    for packet, _, _ in source.packets(stream):
-        for frame in source.decode(packet, tolerant=not settled):
-            settled = True
-            yield frame
+    for packet, _, _ in source.packets(source.require("audio")):
+        yield from source.decode(packet) or ()
 
 
 def read_stereo(path: Path, start: float, seconds: float, rate: int) -> Waves:
@@ -121,7 +118,7 @@ def _encode_again(source: Source, container: OutputContainer) -> Iterator[tuple[
 def _encoded(source: Source, stream: Any) -> Iterator[tuple[float, list[Packet]]]:
     last = -1
     for packet, _, _ in source.packets(source.video):
-        for frame in source.decode(packet, tolerant=True):
+        for frame in source.decode(packet) or ():
             now = source.seconds(frame)
             stamp = last + 1 if now is None else round(now / TICK)
             if stamp > last:  # the encoder refuses what goes back in time

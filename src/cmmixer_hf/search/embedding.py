@@ -1,32 +1,27 @@
 """Media files and words → segment embeddings, by any embedder, in batches, with what is wrong named."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from ..data.prepared_clips import SourceError
 from ..data.recipes import SILENCE_PEAK
-from ..media.reading import MediaError, Sampling, probe, read_clip
+from ..media.reading import FileSection, MediaError, Sampling, read_sections
 from .embedders.embedder import Embedder
 from .index_rows import check_embeddings
-from .library import LibraryFile, sections
+from .library import LibraryFile
 from .measuring import measure
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+from .reading_ahead import ReadAhead
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """What to embed of a file: its sound or its picture, in sections as `library.sections` cuts them.
+    """What to embed of a file: its sound or its picture, in sections as `media.cut_into_sections` cuts them.
 
     `measure` is what to find out of it beside, as `measuring.measure` takes it.
     """
@@ -53,16 +48,21 @@ class FileEmbeddings:
 
 
 @dataclass(frozen=True)
-class _Section:
-    """A part of a file; `clip` are its frames or windows of sound once it is read, `error` is why it cannot be used."""
+class _Part:
+    """A section that was read, with the frames or windows of sound to embed: None where no section can be used.
 
-    file: LibraryFile
-    start: float
-    end: float
-    is_whole: bool = True
-    is_last: bool = True
+    The file is the `number`-th and has `count` sections; so many as `settled` are done with this one, which is more
+    than one where some before it cannot be used.
+    """
+
+    number: int
+    of: FileEmbeddings
+    place: tuple[float, float] = (0.0, 0.0)
     clip: np.ndarray | None = None
-    error: MediaError | None = None
+    count: int = 1
+    settled: int = 0
+    is_first: bool = False
+    is_last: bool = False
 
 
 def embed_files(
@@ -73,8 +73,11 @@ def embed_files(
     batch_size: int = 32,
     num_workers: int = 2,
     is_query: bool = False,
+    progress: Callable[[int, int], None] = lambda begun, settled: None,
 ) -> Iterator[FileEmbeddings]:
     """Embed files, in their order. What cannot be used is named in a file's `errors`; nothing raises for it.
+
+    Each file is read once, by one thread; in memory are the sections that wait for the model.
 
     Args:
         files: of a library, or of queries.
@@ -83,25 +86,27 @@ def embed_files(
         batch_size: sections that the model embeds at once.
         num_workers: decoding threads.
         is_query: the files are asked with; some models tell that apart.
+        progress: called with the number of sections of a file that was begun (0 for none), and of those now done.
 
     Raises:
         SourceError: the embedder does not know this modality.
     """
-    sampling = embedder.sampling(cutting.modality)
-    with _pool(num_workers) as pool:
-        # A section, not a file, is the unit: an hour of video in one piece would not fit into memory.
-        parts = chain.from_iterable(_ahead(pool, lambda file: _cut(file, cutting), files, num_workers))
-        read = _ahead(pool, lambda part: _read(part, sampling, cutting.modality), parts, 2 * batch_size)
-        current: FileEmbeddings | None = None
-        while batch := list(islice(read, batch_size)):
-            clips = [section.clip for section in batch if section.clip is not None]
+    sampling, finished, turn = embedder.sampling(cutting.modality), dict[int, FileEmbeddings](), 0
+    threads = {"num_threads": num_workers, "room": batch_size}
+    with closing(
+        ReadAhead(lambda item: _read(*item, cutting, sampling), enumerate(files), **threads).results()
+    ) as parts:
+        while batch := list(islice(parts, batch_size)):
+            clips = [part.clip for part in batch if part.clip is not None]
             embeds = iter(embedder.embed_batch(clips, cutting.modality, is_query=is_query) if clips else ())
-            for section in batch:
-                current = current or FileEmbeddings(section.file)
-                _take(current, section, next(embeds) if section.clip is not None else None)
-                if section.is_last:
-                    yield current
-                    current = None
+            for part in batch:
+                if part.clip is not None:
+                    _take(part.of, part.place, next(embeds))
+                progress(part.count if part.is_first else 0, part.settled)
+                finished |= {part.number: part.of} if part.is_last else {}
+            while done := finished.pop(turn, None):
+                yield done
+                turn += 1
 
 
 def embed_file(path: str | Path, embedder: Embedder, cutting: Cutting, *, is_query: bool = True) -> FileEmbeddings:
@@ -135,62 +140,49 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, target: str = "audio")
     return embeds
 
 
-def _take(done: FileEmbeddings, section: "_Section", embeds: Tensor | None) -> None:
-    """Keep a section's embeddings, or what is wrong with it; a NaN is as bad as what cannot be read."""
-    if embeds is None:
-        done.problems.append(section.error or MediaError(section.file.path, "was not read", "try it again"))
-    elif not embeds.isfinite().all():
-        reason = f"the model gives it an embedding with NaN or infinite values, from {section.start:.0f} s on"
-        done.problems.append(MediaError(section.file.path, reason, "take another checkpoint, or float32"))
-    else:
-        done.places.append((section.start, section.end))
+def _take(done: FileEmbeddings, place: tuple[float, float], embeds: Tensor) -> None:
+    """Keep a section's embeddings; a NaN is as bad as what cannot be read."""
+    if embeds.isfinite().all():
+        done.places.append(place)
         done.embeds.append(embeds)
+    else:
+        reason = f"the model gives it an embedding with NaN or infinite values, from {place[0]:.0f} s on"
+        done.problems.append(MediaError(done.file.path, reason, "take another checkpoint, or float32"))
 
 
-def _cut(file: LibraryFile, cutting: Cutting) -> list[_Section]:
+def _read(number: int, file: LibraryFile, cutting: Cutting, sampling: Sampling) -> Iterator[_Part]:
+    """A file's usable sections; at least one part comes of every file."""
+    done = FileEmbeddings(replace(file, measured=file.measured | measure(file.path, cutting.modality, cutting.measure)))
+    last, settled = _Part(number, done, is_first=True), 0
     try:
-        duration = probe(file.path).duration
+        for section in _sections(file.path, cutting, sampling):
+            last = replace(last, count=section.count)
+            clip = _usable(section, done)
+            if clip is None:
+                continue
+            if last.clip is not None:
+                yield last
+            place, is_first, end = (section.start, section.end), last.clip is None, section.number + 1
+            last, settled = _Part(number, done, place, clip, section.count, end - settled, is_first), end
     except MediaError as error:
-        return [_Section(file, 0.0, 0.0, error=error)]
-    file = replace(file, measured=file.measured | measure(file.path, cutting.modality, cutting.measure))
-    places = sections(duration, cutting.section_seconds, cutting.section_hop)
-    return [_Section(file, *place, len(places) == 1, place == places[-1]) for place in places]
+        done.problems.append(error)
+    yield replace(last, settled=last.settled + last.count - settled, is_last=True)
 
 
-def _read(section: _Section, sampling: Sampling, modality: str) -> _Section:
-    if section.error:
-        return section
-    place = {} if section.is_whole else {"start": section.start, "end": section.end}
-    is_video = modality == "video"
-    try:
-        clip = read_clip(section.file.path, sampling, video=is_video, audio=not is_video, **place)
-    except MediaError as error:
-        return replace(section, error=error)
-    if clip.waveforms is not None and np.abs(clip.waveforms).max() < SILENCE_PEAK:
-        span = "throughout" if section.is_whole else f"from {section.start:.0f} to {section.end:.0f} s"
-        silent = MediaError(section.file.path, f"silent {span}", "nothing to find it by")
-        return replace(section, error=silent)
-    return replace(section, clip=clip.frames if is_video else clip.waveforms)
+def _sections(path: str, cutting: Cutting, sampling: Sampling) -> Iterator[FileSection]:
+    seconds, hop, is_video = cutting.section_seconds, cutting.section_hop, cutting.modality == "video"
+    return read_sections(path, sampling, seconds=seconds, hop=hop, video=is_video, audio=not is_video)
 
 
-def _ahead(
-    pool: ThreadPoolExecutor, function: Callable[[Item], Result], items: Iterable[Item], count: int
-) -> Iterator[Result]:
-    """Results in order, with up to `count` of them worked on ahead: `pool.map`, but lazy."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > count:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-@contextmanager
-def _pool(num_workers: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads that do not finish what waits when somebody presses Ctrl-C."""
-    pool = ThreadPoolExecutor(max(1, num_workers))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _usable(section: FileSection, done: FileEmbeddings) -> np.ndarray | None:
+    """Frames or windows to embed; where there are none, the reason joins the file's problems."""
+    clip, path = section.clip, done.file.path
+    span = "throughout" if section.count == 1 else f"from {section.start:.0f} to {section.end:.0f} s"
+    if clip is None:
+        error = section.error or MediaError(path, "holds nothing", "leave it out")
+        done.problems.append(MediaError(path, f"{error.reason} {span}", error.advice) if section.count > 1 else error)
+    elif clip.waveforms is not None and np.abs(clip.waveforms).max() < SILENCE_PEAK:
+        done.problems.append(MediaError(path, f"silent {span}", "nothing to find it by"))
+    else:
+        return clip.frames if clip.frames is not None else clip.waveforms
+    return None

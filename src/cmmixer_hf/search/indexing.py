@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -190,14 +191,27 @@ def _embed(
 ) -> None:
     facts = unfinished.facts
     cutting = Cutting(facts.modality, facts.section_seconds, facts.section_hop, settings.measure)
-    embedded = embed_files(files, embedder, cutting, batch_size=settings.batch_size, num_workers=settings.num_workers)
+    options: dict[str, Any] = {"batch_size": settings.batch_size, "num_workers": settings.num_workers}
     with (
         PartWriter(unfinished) as writer,
-        tqdm(total=len(files), desc="embedding", unit="file", disable=quiet or not files) as bar,
+        tqdm(total=len(files), desc="embedding", unit="section", disable=quiet or not files) as bar,
     ):
-        for done in embedded:
+        for done in embed_files(files, embedder, cutting, **options, progress=SectionBar(bar, len(files))):
             writer.add(done, stamps[done.file.path])
-            bar.update()
+
+
+class SectionBar:
+    """Keeps a bar of sections up to date; files that are not begun yet count as many as those that are, on average."""
+
+    def __init__(self, bar: tqdm, files: int) -> None:
+        self.bar, self.files, self.begun, self.known = bar, files, 0, 0
+
+    def __call__(self, opened: int, settled: int) -> None:
+        """A file of `opened` sections was begun (0: none), and `settled` sections are done."""
+        if opened:
+            self.begun, self.known = self.begun + 1, self.known + opened
+            self.bar.total = round(self.known * max(self.files, self.begun) / self.begun)
+        self.bar.update(settled)
 
 
 def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished, embedder: Embedder) -> None:

@@ -1,6 +1,5 @@
 """A library to index: a folder of media files, or a manifest that lists them with their metadata."""
 
-import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,23 +106,3 @@ def same_stamp(old: str | None, new: str) -> bool:
     """
     before, after = (old or "").split(":"), new.split(":")
     return before[2] == after[2] if len(before) == len(after) == 3 else before[:2] == after[:2]
-
-
-def sections(duration: float, seconds: float | None, hop: float | None) -> list[tuple[float, float]]:
-    """Parts of a file to embed, (start, end) in seconds: the first at its start, the last at its end, evenly spaced.
-
-    Args:
-        duration: of the file.
-        seconds: length of a part; the whole file where it is `None` or longer.
-        hop: the most that two starts lie apart; half of `seconds` where it is `None`.
-
-    >>> sections(70.0, 30.0, 15.0)
-    [(0.0, 30.0), (13.333, 43.333), (26.667, 56.667), (40.0, 70.0)]
-    >>> sections(12.0, 30.0, 15.0)
-    [(0.0, 12.0)]
-    """
-    if seconds is None or duration <= seconds:
-        return [(0.0, duration)]
-    count = 1 + math.ceil(round((duration - seconds) / (hop or seconds / 2), 6))
-    starts = [(duration - seconds) * number / (count - 1) for number in range(count)]
-    return [(round(start, 3), round(start + seconds, 3)) for start in starts]

@@ -83,11 +83,11 @@ finally:
 
 
 def test_the_settings_name_the_formats_that_there_are():
-    from cmmixer_hf.data.sources.source import FORMATS
+    from cmmixer_hf.data.sources.source import SOURCE_KINDS
     from cmmixer_hf.search.faiss_store import INDEX_TYPES
     from cmmixer_hf.settings import SOURCE_FORMATS, IndexSettings
 
-    assert set(SOURCE_FORMATS) == {"auto", *FORMATS}
+    assert set(SOURCE_FORMATS) == {"auto", *SOURCE_KINDS}
     assert value_kind(get_type_hints(IndexSettings)["index_type"])[2] == list(INDEX_TYPES)
 
 

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Features
 
 from ..clips import MEDIA_SUFFIXES, SOUND_SUFFIXES, Blob
 from .folders import is_visible
-from .manifests import NAMES
+from .manifests import COLUMN_NAMES
 from .tables import TableRow, parse_json
 
 READ_ERRORS = (tarfile.TarError, EOFError, zlib.error, LZMAError, OSError, ValueError, LookupError, pa.ArrowException)
@@ -76,7 +76,7 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, bytes]]:
         if not member.isfile() or not all(map(is_visible, place.parts)):
             continue
         key, _, field = place.name.partition(".")
-        useful = place.suffix.lower() in MEDIA_SUFFIXES or _kind(field.lower()) in {"json", CLASS, *NAMES}
+        useful = place.suffix.lower() in MEDIA_SUFFIXES or _kind(field.lower()) in {"json", CLASS, *COLUMN_NAMES}
         file = tar.extractfile(member) if useful else None
         yield str(place.with_name(key)), field.lower(), file.read() if file else b""
 
@@ -109,7 +109,7 @@ def _about(fields: Mapping[str, bytes]) -> dict[str, Any]:
             if not isinstance(value, dict):
                 raise ValueError(f"its JSON is no object, but {value!r:.40}")
             about |= value
-        elif kind == CLASS or (kind in NAMES and _suffix(field) not in MEDIA_SUFFIXES):
+        elif kind == CLASS or (kind in COLUMN_NAMES and _suffix(field) not in MEDIA_SUFFIXES):
             about["label" if kind == CLASS else kind] = data.decode().strip()
     return about
 

@@ -18,7 +18,7 @@ BRACKETED_ID = re.compile(r"\[([\w-]{11})\]$")  # yt-dlp's own names: "title [id
 SYSTEM_FOLDERS = frozenset(
     {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found"}
 )
-SHOWN = 8  # kinds of files that were not taken
+KINDS_SHOWN = 8  # kinds of files that were not taken
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class FolderContent:
         >>> FolderContent([], Counter({".txt": 3, "@eaDir/": 1})).notes()
         ['not taken: 3 .txt, 1 @eaDir/']
         """
-        shown = [f"{count} {kind}" for kind, count in self.others.most_common(SHOWN)]
+        shown = [f"{count} {kind}" for kind, count in self.others.most_common(KINDS_SHOWN)]
         more = len(self.others) - len(shown)
         return [f"not taken: {', '.join(shown)}{f' and {more} more kinds' if more else ''}"] if shown else []
 

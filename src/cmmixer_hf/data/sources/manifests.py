@@ -54,7 +54,7 @@ NUMBERS: dict[str, Callable[[Any], float]] = {
     "fold": _whole,
 }
 KNOWN = {*FILES, *TEXT_COLUMNS, *NUMBERS}
-NAMES = KNOWN | ALIASES.keys()
+COLUMN_NAMES = KNOWN | ALIASES.keys()
 
 
 def read_manifest(manifest: Path, media: Path | None = None) -> list[ClipSpec]:
@@ -66,7 +66,7 @@ def read_manifest(manifest: Path, media: Path | None = None) -> list[ClipSpec]:
         SourceError: no column names files, or there are no rows.
     """
     folder = media or manifest.parent
-    if not names_files(columns := column_names(manifest, NAMES)):
+    if not names_files(columns := column_names(manifest, COLUMN_NAMES)):
         raise SourceError(f"{manifest} has no column {', '.join(FILES)}, but {', '.join(columns)[:200]}: rename one")
     return [
         unusable(row.where, row.error)
@@ -74,7 +74,7 @@ def read_manifest(manifest: Path, media: Path | None = None) -> list[ClipSpec]:
         else clip_or_fault(
             row.where, _clip, {ALIASES.get(name, name): value for name, value in row.values.items()}, folder
         )
-        for row in read_rows(manifest, NAMES)
+        for row in read_rows(manifest, COLUMN_NAMES)
     ]
 
 
@@ -86,7 +86,7 @@ def names_files(columns: Iterable[str]) -> bool:
 
 def unused_columns(manifest: Path) -> list[str]:
     """Columns of a manifest's first row that mean nothing here; a misspelt one is among them."""
-    return [name for name in column_names(manifest, NAMES) if name not in NAMES]
+    return [name for name in column_names(manifest, COLUMN_NAMES) if name not in COLUMN_NAMES]
 
 
 def describe(row: Mapping[str, Any]) -> dict[str, Any]:

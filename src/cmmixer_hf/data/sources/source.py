@@ -21,9 +21,9 @@ from pathlib import Path
 from ..clips import MEDIA_SUFFIXES, clip_of_file, named_apart
 from ..prepared_clips import SourceError
 from .folders import SPLIT_FOLDERS, clips_of_files, is_visible, read_classes, read_content
-from .manifests import NAMES, names_files, read_manifest, unused_columns
+from .manifests import COLUMN_NAMES, names_files, read_manifest, unused_columns
 from .published import LISTS, ClipsAndNotes, recognise_list
-from .streams import STREAMS, ClipSpecs, SourceStream
+from .streams import STREAM_KINDS, ClipSpecs, SourceStream
 from .tables import JSON_SUFFIXES, TABLE_SUFFIXES, column_names, csv_records
 
 STREAMED_SUFFIXES = {".tar": "webdataset", ".parquet": "parquet"}
@@ -44,18 +44,18 @@ def read_source(source: str, format: str = "auto", *, media: str | None = None) 
 
     Args:
         source: folder, file, or name on the Hub.
-        format: one of [`FORMATS`]; "auto" looks at the source.
+        format: one of [`SOURCE_KINDS`]; "auto" looks at the source.
         media: folder where the files of a table are looked for; the table's own by default.
 
     Raises:
         SourceError: there is nothing to find, or it is not what `format` says.
     """
     kind = recognise(Path(source)) if format == "auto" else format
-    if kind not in FORMATS:
-        raise SourceError(f"unknown format {kind!r}: choose one of {', '.join(FORMATS)}")
+    if kind not in SOURCE_KINDS:
+        raise SourceError(f"unknown format {kind!r}: choose one of {', '.join(SOURCE_KINDS)}")
     if media is not None and kind not in TABLES:
         raise SourceError(f"{source} is read as {kind}, which names no files: leave --media out")
-    if kind in STREAMS:
+    if kind in STREAM_KINDS:
         return ClipSource(kind, SourceStream(source, kind))
     path = Path(source)
     if not path.exists():
@@ -104,7 +104,7 @@ def _recognise_table(table: Path) -> str:
     with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = list(islice(file, FIRST_LINES))
     kind = recognise_list([cells for _, cells, _ in csv_records(lines) if cells])
-    if kind is None and not names_files(column_names(table, NAMES)):
+    if kind is None and not names_files(column_names(table, COLUMN_NAMES)):
         known = "; ".join(f"{name} `{listed.example}`" for name, listed in LISTS.items())
         begin = " ".join("".join(lines[:2]).split())
         raise SourceError(
@@ -138,4 +138,4 @@ READERS: dict[str, Callable[[Path, Path | None], ClipsAndNotes]] = {
     **{name: listed.read for name, listed in LISTS.items()},
 }
 TABLES = ("manifest", *LISTS)
-FORMATS = (*READERS, *STREAMS)
+SOURCE_KINDS = (*READERS, *STREAM_KINDS)

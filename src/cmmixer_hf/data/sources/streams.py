@@ -24,7 +24,7 @@ from .folders import SPLIT_FOLDERS, is_visible
 from .manifests import ALIASES, describe
 from .tables import TableRow
 
-STREAMS = ("webdataset", "parquet", "videofolder", "audiofolder", "hub")
+STREAM_KINDS = ("webdataset", "parquet", "videofolder", "audiofolder", "hub")
 ARCHIVES: Mapping[str, tuple[str, Callable[[Path], Iterator[TableRow]]]] = {
     "webdataset": (".tar", tar_rows),
     "parquet": (".parquet", parquet_rows),
@@ -37,7 +37,7 @@ MEDIA_COLUMNS = {"video", "audio", *(suffix[1:] for suffix in MEDIA_SUFFIXES)}
 COLUMN_ALIASES = ALIASES | {"cls": "label", "__key__": KEY}
 STREAM_ERRORS = (OSError, ValueError, TypeError, LookupError, ArithmeticError, DatasetsError, pa.ArrowException)
 
-Part = tuple[str, Iterable[TableRow]]  # a split's name, and rows of it
+_Part = tuple[str, Iterable[TableRow]]  # a split's name, and rows of it
 
 
 class SourceStream:
@@ -45,7 +45,7 @@ class SourceStream:
 
     Args:
         source: folder or file, or the name of a data set on the Hub.
-        kind: one of [`STREAMS`]; "hub" leaves it to `datasets` to find out.
+        kind: one of [`STREAM_KINDS`]; "hub" leaves it to `datasets` to find out.
 
     Raises:
         SourceError: it cannot be read at all. A row that is no clip has an `error`, a file that breaks off ends in one.
@@ -84,7 +84,7 @@ class SourceStream:
 ClipSpecs = Sequence[ClipSpec] | SourceStream
 
 
-def _archives(source: Path, kind: str) -> Sequence[Part]:
+def _archives(source: Path, kind: str) -> Sequence[_Part]:
     suffix, read = ARCHIVES[kind]
     inside = sorted(source.rglob(f"*{suffix}")) if source.is_dir() else [source]
     files = [path for path in inside if is_visible(path.name) and path.is_file()]
@@ -111,7 +111,7 @@ def _split_of(path: Path) -> str:
     return found.group(1) if found else DEFAULT_SPLIT
 
 
-def _streamed(source: str, kind: str) -> Sequence[Part]:
+def _streamed(source: str, kind: str) -> Sequence[_Part]:
     where = {"data_dir": source} if Path(source).is_dir() else {"data_files": source}
     try:
         loaded = load_dataset(source, streaming=True) if kind == "hub" else load_dataset(kind, **where, streaming=True)

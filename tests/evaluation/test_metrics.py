@@ -132,3 +132,8 @@ def test_two_way_choice_refuses_what_is_not_paired():
         two_way_choice(torch.ones(3, 2, 4), torch.ones(3, 2, 4), torch.ones(2, 2, 4))
     with pytest.raises(ValueError, match="not numbers"):
         two_way_choice(*torch.full((3, 1, 2, 4), float("nan")))
+
+
+def test_the_median_of_an_even_pool_is_the_mean_of_its_middle_two():
+    assert median_rank(torch.tensor([1, 2, 3, 10])).item() == 2.5
+    assert median_rank(torch.tensor([7, 1, 2])).item() == 2.0

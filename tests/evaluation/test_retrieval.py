@@ -19,7 +19,12 @@ from cmmixer_hf.evaluation.retrieval import (
     score_twins,
 )
 
-GENERATOR = torch.Generator().manual_seed(0)
+GENERATOR = torch.Generator()
+
+
+@pytest.fixture(autouse=True)
+def _the_same_numbers_for_each_test():
+    GENERATOR.manual_seed(0)
 
 
 def noise(clips: int, *, segments: int = 2, dim: int = 32) -> torch.Tensor:

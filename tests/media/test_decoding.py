@@ -127,3 +127,17 @@ def test_seeking_in_old_444_streams_gives_the_frames_of_one_pass(real_videos):
         frames = {round(frame.time * 20): frame for frame in container.decode(video=0) if frame.time > 8}
     expected = frames[180].reformat(format="rgb24").to_ndarray()
     np.testing.assert_array_equal(read_frames(path, [9.01])[0], expected)
+
+
+def test_a_frame_that_no_other_refers_to_may_last_for_seconds(tmp_path):
+    """Such frames are skipped until shortly before the target; one that is still shown then is decoded after all."""
+    path = tmp_path / "slow.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=LONG_GOP)
+        stream.height, stream.width, stream.pix_fmt = *numbered_frame(0).shape[:2], "yuv420p"
+        for number in range(12):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            frame.pts, frame.time_base = number + 100 * (number > 3), Fraction(1, 25)  # the fourth, a B frame, stays
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert numbers_of(read_frames(path, [0.0, 2.0, 4.0, 107 / 25])) == [0, 3, 3, 7]

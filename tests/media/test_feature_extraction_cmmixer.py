@@ -240,3 +240,32 @@ def test_the_work_can_be_done_on_a_gpu(extractor, augment):
     for name, value in on_gpu.items():
         assert value.is_cuda
         torch.testing.assert_close(value.cpu(), on_cpu[name], atol=2e-2, rtol=1e-3)
+
+
+def test_augmentation_mirrors_and_never_turns_upside_down():
+    """Up is up in videos, left and right are exchangeable (§4.3)."""
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2)
+    clip = np.zeros((2, 64, 64, 3), np.uint8)
+    clip[:, :32] += 100  # bright above
+    clip[:, :, :32] += 50  # and to the left
+    stacks = torch.cat([extractor(videos=clip, augment=True)["pixel_values"] for _ in range(40)])
+    assert (stacks[..., :8, :].mean((1, 2, 3, 4)) > stacks[..., -8:, :].mean((1, 2, 3, 4))).all()
+    left_is_brighter = stacks[..., :8].mean((1, 2, 3, 4)) > stacks[..., -8:].mean((1, 2, 3, 4))
+    assert 5 < left_is_brighter.sum() < 35
+
+
+def test_sound_is_normalised_by_twice_its_deviation():
+    waveforms = torch.rand(1, 2, 41600) - 0.5
+    plain = CMMixerFeatureExtractor(image_size=32, num_frames=2, audio_mean=0.0, audio_std=0.5)
+    made = CMMixerFeatureExtractor(image_size=32, num_frames=2, audio_mean=-4.0, audio_std=4.5)
+    levels = plain.spectrograms(waveforms)  # divided by 2 · 0.5
+    torch.testing.assert_close(made.spectrograms(waveforms), (levels + 4.0) / 9.0)
+
+
+def test_int16_sound_is_the_same_as_floats_of_it():
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2)
+    floats = (torch.rand(2, 41600) - 0.5).double()
+    whole = (floats * 32768).round().to(torch.int16)
+    given = {"sampling_rate": 16000}
+    expected = extractor(audio=(whole.double() / 32768).float().numpy(), **given)["audio_values"]
+    torch.testing.assert_close(extractor(audio=whole.numpy(), **given)["audio_values"], expected)

@@ -4,6 +4,7 @@ import os
 import struct
 import tracemalloc
 import wave
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -136,3 +137,18 @@ def test_sound_that_is_not_finite_is_refused(tmp_path):
         container.mux(stream.encode(piece))
     with pytest.raises(MediaError, match="NaN"):
         read_windows(path, [0.5])
+
+
+def test_a_hole_in_the_sound_is_silent_and_what_follows_stays_in_step(tmp_path):
+    path = tmp_path / "hole.mka"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=16000, layout="mono")
+        for begin in (0.0, 1.5):  # a second of sound each, half a second of nothing between them
+            frame = av.AudioFrame.from_ndarray(np.full((1, 16000), 16384, np.int16), format="s16", layout="mono")
+            frame.sample_rate, frame.pts, frame.time_base = 16000, round(16000 * begin), Fraction(1, 16000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    (heard,) = read_windows(path, [1.25], window_seconds=2.0)
+    np.testing.assert_allclose(heard[80:11920], 0.5, atol=1e-3)
+    np.testing.assert_array_equal(heard[12080:19920], 0.0)
+    np.testing.assert_allclose(heard[20080:31920], 0.5, atol=1e-3)

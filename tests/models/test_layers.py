@@ -28,6 +28,16 @@ def test_tokens_may_come_in_any_order(implementation):
     torch.testing.assert_close(layer(tokens)[:, order], layer(tokens[:, order]))
 
 
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_attention_drops_out_in_training_alone(implementation):
+    attention = CMMixerAttention(config(attn_implementation=implementation, attention_probs_dropout_prob=0.5), 32, 4)
+    tokens = torch.randn(2, 9, 32)
+    plain = CMMixerAttention(config(attn_implementation=implementation), 32, 4)
+    plain.load_state_dict(attention.state_dict())
+    torch.testing.assert_close(attention.eval()(tokens)[0], plain.eval()(tokens)[0])
+    assert not torch.allclose(attention.train()(tokens)[0], attention(tokens)[0])
+
+
 def test_attention_asks_the_attention_interface():
     shapes = []
 

@@ -201,6 +201,16 @@ def test_draws_of_another_shape_are_refused_with_both(name, shape, message):
         build("pretraining")(**stacks(), **{name: torch.zeros(shape)})
 
 
+def test_a_decoder_knows_where_a_hidden_patch_lies():
+    """Mask tokens are all alike but for their positions."""
+    for decoder in build("pretraining", decoder_type="duet").decoders:
+        hidden = torch.ones(1, TOKENS, dtype=torch.bool)
+        hidden[0, :2] = False
+        positions = torch.randn(1, TOKENS, 16)
+        for patches in decoder(torch.randn(1, 3, 32), torch.arange(TOKENS)[None], positions).values():
+            assert len(patches[hidden].round(decimals=4).unique(dim=0)) == TOKENS - 2
+
+
 @pytest.mark.parametrize("norm_pix_loss", [False, True])
 def test_a_prediction_without_error_gives_back_the_original(norm_pix_loss):
     model = build("pretraining", norm_pix_loss=norm_pix_loss)
@@ -311,6 +321,12 @@ def test_dropping_tokens_leaves_equally_many_of_every_segment_in_training_alone(
     torch.testing.assert_close(model.eval().get_video_features(given["pixel_values"]).segment_embeds, whole[1])
     model.train()
     first, second = (model.get_video_features(given["pixel_values"]) for _ in range(2))
+    masks = []
+    model.video_model.register_forward_hook(lambda module, args, output: masks.append(output.mask))
+    for _ in range(20):
+        model.get_video_features(given["pixel_values"])
+    removed = torch.stack(masks).unflatten(2, (2, TOKENS // 2)).sum(3)
+    assert torch.equal(removed, torch.full_like(removed, TOKENS / 4))  # plain noise would take more of one segment
     tokens = whole.last_hidden_state.shape[1] - 1
     assert first.last_hidden_state.shape[1] == 1 + tokens // 2
     assert first.segment_embeds.shape == whole.segment_embeds.shape

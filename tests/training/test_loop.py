@@ -116,6 +116,21 @@ def test_a_seed_gives_the_same_run_bit_for_bit(prepared_folder, tmp_path):
     assert runs[0] == runs[1] != runs[2]
 
 
+def test_every_batch_has_crops_a_mixture_and_a_mask_of_its_own(clips, tmp_path):
+    seen = []
+
+    def keep(module, arguments, options, output):
+        seen.append([options["pixel_values"], output.mixing_mask, output.mask])
+
+    model = make_model()
+    model.register_forward_hook(keep, with_kwargs=True)
+    one_clip = [clips[0]] * 3
+    train(model, one_clip, EXTRACTOR, make_settings(tmp_path, epochs=3, batch_size=3), progress=False)
+    for first, second, third in zip(*seen, strict=True):
+        assert not torch.equal(first, second)
+        assert not torch.equal(second, third)
+
+
 def test_training_leaves_the_callers_random_numbers_alone(prepared_folder, tmp_path):
     model = make_model()
     state = torch.get_rng_state()

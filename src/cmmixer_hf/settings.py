@@ -87,8 +87,12 @@ class RayPrepareSettings(PrepareSettings):
 class EvaluateSettings:
     """Score a retrieval model or a classifier on prepared clips."""
 
-    shards: str = field(metadata={"help": "folder that `cmmixer prepare` wrote"})
-    model: str = field(metadata={"help": "folder or Hub name of a fine-tuned model"})
+    shards: str = field(
+        metadata={"help": "folder that `cmmixer prepare` wrote; for a model of another family the files themselves"}
+    )
+    model: str = field(
+        metadata={"help": "folder or Hub name of a fine-tuned model, or of another family that embeds video and audio"}
+    )
     output: str = field(default="evaluation.json", metadata={"help": "JSON file for the results"})
     split: str | None = field(default=None, metadata={"help": "evaluate the clips of this split alone"})
     fold: int | None = field(default=None, metadata={"help": "evaluate the clips of this fold alone"})

@@ -5,7 +5,7 @@ torchrun --nproc_per_node 8 -m cmmixer_hf.cli evaluate SHARDS --model MODEL
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from ..data.prepared_clips import PreparedClips, load_prepared
 from ..loading import CLASSIFICATION, RETRIEVAL, load_model, load_processor, read_saved
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cmmixer import CMMixerForRetrieval
+from ..search.embedders.embedder import Embedder, is_ours, open_embedder
 from ..settings import EvaluateSettings
 from .classification import Classifier, cross_validate, predict_clips, score_classification
+from .embedded_clips import embed_specs, find_evaluated
 from .intervals import CONFIDENCE
 from .results import EvaluationResult, Score, package_versions, scores_table
-from .retrieval import embed_clips, score_retrieval
+from .retrieval import ClipEmbeddings, embed_clips, score_retrieval
 
 # A classifier's task by the end of its name.
 TASKS = {
@@ -44,6 +46,8 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
         )
     state = _state()
+    if not is_ours(settings.model):
+        return _evaluate_foreign(open_embedder(settings.model, state.device), settings)
     saved = read_saved(settings.model)
     model: Any = load_model(saved, (RETRIEVAL, CLASSIFICATION)).to(state.device)
     extractor = load_processor(saved).feature_extractor
@@ -64,8 +68,8 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             "architecture": architecture,
             "parameters": model.num_parameters(),
         },
-        data=_describe(clips, settings.shards, split=settings.split, fold=settings.fold),
-        protocol={"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE} | protocol,
+        data=_describe(clips["clip_id"], settings.shards, split=settings.split, fold=settings.fold),
+        protocol=_chance(settings) | protocol,
         scores=scores,
         versions=package_versions(),
     )
@@ -99,7 +103,7 @@ def evaluate_folds(
     result = replace(
         first,
         model=first.model | {"name": str(output)},
-        data=_describe(clips, first.data["name"]),
+        data=_describe(clips["clip_id"], first.data["name"]),
         protocol={"folds": len(results)} | {name: first.protocol[name] for name in ("classes", "average_views")},
         scores=scores,
     )
@@ -107,15 +111,43 @@ def evaluate_folds(
     return result
 
 
+def _evaluate_foreign(embedder: Embedder, settings: EvaluateSettings) -> EvaluationResult:
+    """Score a model of another family, which reads the clips' files itself."""
+    clips = find_evaluated(settings.shards, settings.model, split=settings.split, fold=settings.fold)
+    embeddings = embed_specs(embedder, clips, batch_size=settings.batch_size)
+    scores, protocol = _score_embeddings(embeddings, settings)
+    result = EvaluationResult(
+        task=RETRIEVAL,
+        model={
+            "name": settings.model,
+            "architecture": type(embedder).__name__.removesuffix("Embedder"),
+            "parameters": embedder.num_parameters,
+        },
+        data=_describe(embeddings.clip_ids or (), settings.shards, split=settings.split, fold=settings.fold),
+        protocol=_chance(settings) | protocol | {"segments": embedder.num_segments},
+        scores=scores,
+        versions=package_versions(),
+    )
+    _report(result, settings.output)
+    return result
+
+
+def _chance(settings: EvaluateSettings) -> dict[str, Any]:
+    """What the intervals were drawn with."""
+    return {"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE}
+
+
 def _state() -> PartialState:
     """Which process this is, of how many."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 
-def _describe(clips: PreparedClips, name: str, *, split: str | None = None, fold: int | None = None) -> dict[str, Any]:
+def _describe(
+    clip_ids: Sequence[str], name: str, *, split: str | None = None, fold: int | None = None
+) -> dict[str, Any]:
     """Which clips were evaluated."""
-    digest = hashlib.sha256("\n".join(clips["clip_id"]).encode()).hexdigest()[:16]
-    return {"name": name, "split": split, "fold": fold, "clips": len(clips), "digest": digest}
+    digest = hashlib.sha256("\n".join(clip_ids).encode()).hexdigest()[:16]
+    return {"name": name, "split": split, "fold": fold, "clips": len(clip_ids), "digest": digest}
 
 
 def _report(result: EvaluationResult, output: str | Path) -> None:
@@ -129,15 +161,20 @@ def _evaluate_retrieval(
     model: CMMixerForRetrieval, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
 ) -> tuple[list[Score], dict[str, Any]]:
     """Scores, and how they were measured."""
+    return _score_embeddings(embed_clips(model, clips, extractor, batch_size=settings.batch_size), settings)
+
+
+def _score_embeddings(embeddings: ClipEmbeddings, settings: EvaluateSettings) -> tuple[list[Score], dict[str, Any]]:
     scores = score_retrieval(
-        embed_clips(model, clips, extractor, batch_size=settings.batch_size),
+        embeddings,
         pool_size=settings.pool_size,
         similarity=settings.similarity,
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    pool_size = min(settings.pool_size, len(clips))
-    return scores, {"pool_size": pool_size, "pools": len(clips) // pool_size, "similarity": settings.similarity}
+    clips = len(embeddings.video)
+    pool_size = min(settings.pool_size, clips)
+    return scores, {"pool_size": pool_size, "pools": clips // pool_size, "similarity": settings.similarity}
 
 
 def _evaluate_classification(

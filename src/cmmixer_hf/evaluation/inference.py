@@ -50,7 +50,7 @@ def map_batches(
     """
     if not len(clips):
         raise ValueError("there are no clips to evaluate")
-    share = _share(len(clips))
+    share = process_share(len(clips))
     loader: DataLoader = DataLoader(Subset(clips, share), batch_size=batch_size, collate_fn=_collate)
     make_stacks = StackMaker(extractor)
     hidden = not progress or share.start > 0
@@ -58,7 +58,7 @@ def map_batches(
         function(make_stacks(send_to_device(batch, device)), rows)
         for batch, rows in tqdm(loader, desc=description, unit="batch", disable=hidden)
     ]
-    return _gather(found)
+    return gather_results(found)
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _collate(rows: list[Row]) -> tuple[dict[str, Any], list[Row]]:
     return collate_clips(rows), facts
 
 
-def _share(count: int) -> range:
+def process_share(count: int) -> range:
     """Consecutive places of this process among `count`."""
     if not _distributed():
         return range(count)
@@ -94,7 +94,8 @@ def _share(count: int) -> range:
     return range(rank * count // processes, (rank + 1) * count // processes)
 
 
-def _gather(found: list[Answer]) -> list[Answer]:
+def gather_results(found: list[Answer]) -> list[Answer]:
+    """What all processes found, in the order of their shares."""
     if not _distributed():
         return found
     shares: list[list[Answer]] = [[] for _ in range(dist.get_world_size())]

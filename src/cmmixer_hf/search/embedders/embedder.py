@@ -98,6 +98,11 @@ def open_embedder(
     )
 
 
+def is_ours(model: str | Path) -> bool:
+    """Whether a folder or a Hub name holds a model of this package, a retriever or another."""
+    return _read(str(model), None).architecture in CLASSES
+
+
 def _read(model: str, revision: str | None) -> SavedModel:
     """What the model's configuration says; a Sentence Transformer may have none."""
     try:

@@ -136,6 +136,10 @@ class IndexSettings:
     index_type: Literal["flat", "ivf", "hnsw"] | None = field(
         default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
     )
+    precision: Literal["float16", "int8", "float32"] | None = field(
+        default=None,
+        metadata={"help": "of the embeddings of segments: float16 by default; int8 takes half of its space"},
+    )
     uri: str | None = field(
         default=None, metadata={"help": "keep the items in Milvus: http://host:port, or a FILE.db of this machine"}
     )
@@ -182,6 +186,10 @@ class SearchSettings:
         },
     )
     k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
+    candidates: int = field(
+        default=200,
+        metadata={"help": "items, nearest by the mean of their segments, that are compared segment by segment"},
+    )
     long_query: Literal["best", "parts"] = field(
         default="best",
         metadata={"help": "what answers a query longer than a section: the part of it that fits best, or each part"},

@@ -33,6 +33,11 @@ def paths(table: pa.Table) -> list[str]:
     return table["path"].to_pylist()
 
 
+def find(store: FaissStore, query: np.ndarray, k: int, where=()) -> list[str]:
+    (found,) = store.candidates(query[None], k, dict(where))
+    return [path for path, *_ in found.places]
+
+
 def brute_force(table: pa.Table, query: np.ndarray, k: int, group: int | None = None) -> list[str]:
     vectors = np.concatenate([matrix(chunk) for chunk in table[POOLED].chunks])
     order = np.argsort(-(vectors @ query), kind="stable").tolist()
@@ -55,34 +60,30 @@ def queries() -> np.ndarray:
 def test_flat_compares_with_everything(table, queries):
     store = FaissStore.from_rows(table)
     for query in queries:
-        assert paths(store.candidates(query, 50, {})) == brute_force(table, query, 50)
+        assert find(store, query, 50, {}) == brute_force(table, query, 50)
 
 
 @pytest.mark.parametrize("index_type", INDEX_TYPES)
 def test_a_filter_loses_nothing(table, queries, index_type):
     store = FaissStore.from_rows(table, index_type)
     for group, query in enumerate(queries[: GROUPS + 1]):
-        found = paths(store.candidates(query, 100, {"group": [group]}))
+        found = find(store, query, 100, {"group": [group]})
         assert found == brute_force(table, query, 100, group)
-    assert len(store.candidates(queries[0], 3000, {"group": [0]})) == sum(
-        number % GROUPS == 0 for number in range(3000)
-    )
+    assert len(find(store, queries[0], 3000, {"group": [0]})) == sum(number % GROUPS == 0 for number in range(3000))
 
 
 @pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
 def test_approximate_ones_miss_little_and_return_enough(table, queries, index_type):
     store = FaissStore.from_rows(table, index_type)
-    shares = [
-        len(set(paths(store.candidates(query, 100, {}))) & set(brute_force(table, query, 100))) for query in queries
-    ]
+    shares = [len(set(find(store, query, 100, {})) & set(brute_force(table, query, 100))) for query in queries]
     assert np.mean(shares) > 90
-    assert len(store.candidates(queries[0], 3000, {})) == 3000
+    assert len(find(store, queries[0], 3000, {})) == 3000
 
 
 def test_few_rows_will_do_for_every_type():
     for index_type in INDEX_TYPES:
         store = FaissStore.from_rows(rows(3), index_type)
-        assert len(store.candidates(np.ones(16, np.float32), 10, {})) == 3
+        assert len(find(store, np.ones(16, np.float32), 10, {})) == 3
     with pytest.raises(ValueError, match="flat, ivf, hnsw, got 'tree'"):
         FaissStore.from_rows(rows(3), "tree")
 
@@ -92,7 +93,7 @@ def test_saved_and_opened_it_finds_the_same(table, queries, tmp_path):
         store = FaissStore.from_rows(table, index_type)
         opened = FaissStore.open(tmp_path, json.loads(json.dumps(store.save(tmp_path))))
         for query in queries[:3]:
-            assert opened.candidates(query, 20, {}).equals(store.candidates(query, 20, {}))
+            assert find(opened, query, 20) == find(store, query, 20)
         assert opened.files() == store.files()
 
 
@@ -118,7 +119,7 @@ def test_an_update_leaves_full_parts_alone(tmp_path, monkeypatch):
     sweep(tmp_path, files)
     assert {path.name for path in tmp_path.iterdir()} == set(files)
     query = matrix(rows(30, seed=1)[POOLED].chunk(0))[4]
-    assert paths(store.candidates(query, 1, {})) == ["new4"]
+    assert find(store, query, 1, {}) == ["new4"]
 
 
 def test_sweeping_spares_what_is_not_ours(tmp_path):
@@ -158,3 +159,13 @@ def test_a_large_file_is_known_by_samples(tmp_path):
         file.truncate(size - 1)
     assert file_facts(path)[0] == size - 1
     assert file_facts(tmp_path / "none") is None
+
+
+def test_many_queries_at_once_find_what_each_finds_alone(table, queries, monkeypatch):
+    monkeypatch.setattr(faiss_store, "ROWS_AT_ONCE", 700)
+    monkeypatch.setattr(faiss_store, "SCORES_AT_ONCE", 3 * 3000)
+    for index_type in INDEX_TYPES:
+        store = FaissStore.from_rows(table, index_type)
+        for where in ({}, {"group": [3, 4]}):
+            for query, found in zip(queries, store.candidates(queries, 50, where), strict=True):
+                assert [path for path, *_ in found.places] == find(store, query, 50, where)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cmmixer_hf.models.similarity import combine_queries, segment_similarity
+from cmmixer_hf.search import index as index_module
 from cmmixer_hf.search.index import (
     DamagedIndexError,
     IndexFacts,
@@ -32,7 +33,7 @@ def embeddings(count: int = 50, seed: int = 0) -> torch.Tensor:
 
 def build(embeds: torch.Tensor) -> RetrievalIndex:
     items = [{"title": f"track {number}", "path": f"{number}.mp3"} for number in range(len(embeds))]
-    return RetrievalIndex.build(items, embeds, model="here")
+    return RetrievalIndex.build(items, embeds, model="here", precision="float32")
 
 
 def test_it_ranks_as_the_exact_score_does():
@@ -59,7 +60,7 @@ def test_a_file_is_found_once_by_its_best_part():
         {"title": f"track {number // 3}", "path": f"{number // 3}.mp3", "start": 10.0 * (number % 3)} | {"end": 30.0}
         for number in range(60)
     ]
-    index = RetrievalIndex.build(items, embeds, model="here")
+    index = RetrievalIndex.build(items, embeds, model="here", precision="float32")
     (query,) = embeddings(1, seed=1)
     scores = segment_similarity(query[None], embeds)[0].view(20, 3)
     matches = index.search(query, k=20)
@@ -129,7 +130,7 @@ def test_a_damaged_index_is_refused(tmp_path, name):
         RetrievalIndex.load(tmp_path / "index")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 2, "files": {}}', '{"format": 2, "what": 1}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 3, "files": {}}', '{"format": 3, "what": 1}'])
 def test_a_damaged_description_is_refused(tmp_path, text):
     build(embeddings()).save(tmp_path)
     (tmp_path / "index.json").write_text(text)
@@ -146,10 +147,54 @@ def test_it_never_returns_more_than_it_has():
     assert len(build(embeddings(3)).search(embeddings(1)[0], k=10)) == 3
 
 
+def test_many_queries_at_once_are_answered_as_each_alone():
+    index, queries = build(embeddings(300)), embeddings(7, seed=1)
+    assert index.search_many(queries, k=5) == [index.search(query, k=5) for query in queries]
+
+
+@pytest.mark.parametrize(("precision", "error"), [("float16", 1e-3), ("int8", 1e-2)])
+def test_fewer_bits_move_scores_a_little(precision, error, tmp_path):
+    tracks, queries = embeddings(200), embeddings(5, seed=1)
+    items = [{"path": f"{number}"} for number in range(200)]
+    RetrievalIndex.build(items, tracks, model="here", precision=precision).save(tmp_path)
+    index = RetrievalIndex.load(tmp_path)
+    assert index.facts.precision == precision
+    for query, scores in zip(queries, segment_similarity(queries, tracks), strict=True):
+        for match in index.search(query, k=200):
+            assert match.score == pytest.approx(scores[int(match.item["path"])].item(), abs=error)
+
+
+def test_more_candidates_find_what_segments_alone_can_tell():
+    tracks = embeddings(2000)
+    index, (query,) = build(tracks), embeddings(1, seed=1)
+    best = segment_similarity(query[None], tracks)[0].topk(10).indices.tolist()
+    few, all_of_them = ({m.title for m in index.search(query, candidates=count)} for count in (10, 2000))
+    assert all_of_them == {f"track {place}" for place in best}
+    assert few != all_of_them
+
+
+def test_a_reader_beside_a_writer_sees_the_old_state_or_the_new(tmp_path, monkeypatch):
+    build(embeddings(50)).save(tmp_path)
+    read_facts = index_module.read_facts
+
+    def read_and_be_overtaken(folder):
+        monkeypatch.setattr(index_module, "read_facts", read_facts)
+        old = read_facts(folder)
+        build(embeddings(60)).save(tmp_path)
+        return old
+
+    monkeypatch.setattr(index_module, "read_facts", read_and_be_overtaken)
+    assert len(RetrievalIndex.load(tmp_path)) == 60
+
+
 def test_bad_input_is_refused():
     index = build(embeddings(3))
     with pytest.raises(ValueError, match=r"\(4, 16\).*\(8, 16\)"):
         index.search(torch.zeros(8, 16))
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        index.search(torch.full((4, 16), torch.nan))
+    with pytest.raises(ValueError, match="holds NaN"):
+        build(torch.full((3, 4, 16), torch.nan))
     with pytest.raises(ValueError, match="2 items and 3 embeddings"):
         RetrievalIndex.build([{"title": "a"}, {"title": "b"}], embeddings(3), model="here")
 
@@ -164,7 +209,7 @@ def test_an_update_adds_replaces_removes_and_relabels(tmp_path):
     assert set(known) == {"0", "1", "2", "3", "4", "5", "6", "8", "9", "10"}
     assert (known["3"][0], known["4"][0], known["5"]) == ("new", "old", ("old", '{"title": "five"}'))
     index = RetrievalIndex.load(tmp_path)
-    assert index.search(changed[0], k=1)[0].score == pytest.approx(1)
+    assert index.search(changed[0], k=1)[0].score == pytest.approx(1, abs=1e-3)
     assert index.search(embeddings(10)[5], k=1)[0].title == "five"
     assert len(index) == 10
 

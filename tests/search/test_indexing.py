@@ -81,7 +81,7 @@ def test_the_part_of_a_track_that_fits_is_found(settings, library, retriever_fol
     query = embedder.model.get_audio_features(**stacks).segment_embeds[0]
     best = RetrievalIndex.load(settings.index).search(query, k=1)[0]
     assert (best.title, best.position) == ("long", "0:04-0:08")
-    assert best.score == pytest.approx(1, abs=1e-5)
+    assert best.score == pytest.approx(1, abs=1e-3)
 
 
 def test_a_second_run_does_only_what_is_new(settings, library, clip_files, worked_on, capsys):

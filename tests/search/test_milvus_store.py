@@ -24,7 +24,7 @@ from cmmixer_hf.search.faiss_store import FaissStore
 from cmmixer_hf.search.filters import Interval
 from cmmixer_hf.search.index import DamagedIndexError, RetrievalIndex, known_files, update_index
 from cmmixer_hf.search.index_facts import IndexFacts
-from cmmixer_hf.search.index_rows import POOLED, SEGMENTS, make_rows, matrix, row_segments
+from cmmixer_hf.search.index_rows import POOLED, SEGMENTS, Candidates, make_rows, matrix
 from cmmixer_hf.search.milvus_store import MilvusError, MilvusStore
 
 FACTS = IndexFacts("here", num_segments=4, size=16, identity="abc", collection="tracks")
@@ -41,7 +41,7 @@ def rows(count: int, seed: int = 0, prefix: str = "/library/") -> pa.Table:
         | {"number": number // 2}
         for number in range(count)
     ]
-    return make_rows(items, embeds, [f"stamp {seed}"] * count)
+    return make_rows(items, embeds, [f"stamp {seed}"] * count, "float32")
 
 
 @contextmanager
@@ -95,8 +95,13 @@ def filled(facts: IndexFacts, *tables: pa.Table) -> Iterator[MilvusStore]:
         yield store
 
 
-def found(table: pa.Table) -> list[tuple]:
-    return list(zip(*(table[name].to_pylist() for name in ("path", "start", "end", "metadata")), strict=True))
+def ask(store, query, k: int, where) -> Candidates:
+    (found,) = store.candidates(query[None], k, where)
+    return found
+
+
+def found(candidates: Candidates) -> list[tuple]:
+    return [(*place, candidates.metadata(number)) for number, place in enumerate(candidates.places)]
 
 
 def test_it_finds_what_the_files_find(facts):
@@ -107,17 +112,17 @@ def test_it_finds_what_the_files_find(facts):
         assert len(store) == 60
         assert store.files() == files.files()
         for query in queries:
-            expected, got = files.candidates(query, 20, {}), store.candidates(query, 20, {})
+            expected, got = ask(files, query, 20, {}), ask(store, query, 20, {})
             assert found(got) == found(expected)
-            torch.testing.assert_close(row_segments(got, 4), row_segments(expected, 4))
+            torch.testing.assert_close(got.segments, expected.segments)
         for where in ({"title": [title]} for title in TITLES):
-            assert found(store.candidates(query, 20, where)) == found(files.candidates(query, 20, where))
+            assert found(ask(store, query, 20, where)) == found(ask(files, query, 20, where))
         places = ({"start": [Interval(low=10)]}, {"path": ["/library/3", "/library/30"]})
         for where in ({"number": [Interval(5, 20, high_open=True), "25"]}, *places):
-            assert found(store.candidates(query, 20, where)) == found(files.candidates(query, 20, where))
+            assert found(ask(store, query, 20, where)) == found(ask(files, query, 20, where))
         several = {"title": TITLES[:3], "tags": ["odd"]}
-        assert found(store.candidates(query, 20, several)) == found(files.candidates(query, 20, several))
-        assert len(store.candidates(query, 20, {"title": ["none"]})) == 0
+        assert found(ask(store, query, 20, several)) == found(ask(files, query, 20, several))
+        assert len(ask(store, query, 20, {"title": ["none"]})) == 0
 
 
 @pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
@@ -125,9 +130,9 @@ def test_a_filter_loses_nothing(facts, index_type):
     table = rows(400)
     (query,) = matrix(rows(1, seed=9)[POOLED].chunk(0))
     with filled(replace(facts, index_type=index_type), table) as store:
-        assert len(store.candidates(query, 150, {"tags": ["odd"]})) == 150
-        assert len(store.candidates(query, 400, {"tags": ["even"]})) == 200
-        assert len(store.candidates(query, 400, {})) == 400
+        assert len(ask(store, query, 150, {"tags": ["odd"]})) == 150
+        assert len(ask(store, query, 400, {"tags": ["even"]})) == 200
+        assert len(ask(store, query, 400, {})) == 400
 
 
 def test_an_update_replaces_and_removes(facts):

@@ -27,7 +27,7 @@ def search(settings: SearchSettings) -> int:
     """
     where = parse_conditions(settings.where)
     queries, plus, minus = _parts(settings)
-    searcher = Searcher(settings.index, settings.model)
+    searcher = Searcher(settings.index, settings.model, candidates=settings.candidates)
     answers = searcher.search_many(
         queries, plus=plus, minus=minus, k=settings.k, where=where, long_query=settings.long_query
     )

@@ -1,4 +1,4 @@
-"""Rows in Arrow files of a folder, mapped into memory; FAISS, through `datasets`, finds candidates by pooled vectors.
+"""Rows in Arrow files of a folder, mapped into memory; FAISS finds candidates by their pooled vectors.
 
 No file is ever changed: an update writes new ones beside the old. Which of them count stands in the index's one JSON
 file, which is replaced in one step, so that a reader or a kill finds the old state or the new one, never half of each.
@@ -18,32 +18,44 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
-from datasets.search import FaissIndex
+import torch
+from torch import Tensor
 
 from ..files import atomic_file
+from .facet_columns import FacetColumns
 from .index_facts import DamagedIndexError
-from .index_rows import POOLED, SEGMENTS, Floats, Where, matching, matrix
+from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Floats, Where, matrix, restore
 
 ROWS_PER_PART = 4096
 # A file is told from another by its size and this many blocks of it, evenly spread: all of a small file, and an
 # instant's work for one of gigabytes, whose end is what a full disk or a broken copy takes away.
-BLOCKS, BLOCK_BYTES = 16, 1 << 16
+BLOCKS, BLOCK_BYTES = 16, 1 << 12
 INDEX_TYPES = ("flat", "ivf", "hnsw")
 # FAISS wants so many vectors for each list of an inverted file; searched are a share of the lists, but not too few.
 VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 16, 64
 NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 80, 256  # of the HNSW graph
 TRAINING_VECTORS_PER_LIST = 64
+# Several queries at once are compared with all rows by a matrix product, so many scores at a time; the best ones are
+# looked for in the groups of rows that have the greatest maxima.
+SCORES_AT_ONCE, ROWS_AT_ONCE, ROWS_PER_GROUP = 1 << 26, 1 << 14, 16
 
 
 class FaissStore:
-    """Rows and a FAISS index of their pooled vectors."""
+    """Rows and a FAISS index of their pooled vectors.
 
-    def __init__(self, rows: pa.Table, index: FaissIndex):
+    Args:
+        rows: as `index_rows.make_rows` makes them.
+        index: of FAISS, with the rows in their order.
+    """
+
+    def __init__(self, rows: pa.Table, index: Any):
         self.rows = rows
         self._index = index
-        # Without a fingerprint of its own, `datasets` would read all rows to compute one.
-        self._gather = Dataset(rows, fingerprint=uuid.uuid4().hex).with_format("arrow")
+        self._facets = FacetColumns(rows)
+        self._segments = [matrix(chunk) for chunk in rows[SEGMENTS].chunks]
+        self._starts = np.cumsum([0, *map(len, self._segments)])
+        self._num_segments = rows.schema.field(SEGMENTS).type.list_size // rows.schema.field(POOLED).type.list_size
+        self._texts = {name: rows[name].chunks for name in (*PLACE, "stamp", "metadata")}
 
     @classmethod
     def from_rows(cls, rows: pa.Table, index_type: str = "flat") -> "FaissStore":
@@ -67,25 +79,59 @@ class FaissStore:
         (vectors,) = (name for name in files if name.endswith(".faiss"))
         module = _faiss()
         index = module.read_index(str(folder / vectors), module.IO_FLAG_MMAP_IFC)
-        return cls(pa.concat_tables(read_part(folder / name) for name in parts), FaissIndex(custom_index=index))
+        return cls(pa.concat_tables(read_part(folder / name) for name in parts), index)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
-        """The `k` rows whose pooled vectors are most similar, best first; of those that meet a filter, if there is one.
+    def candidates(self, pooled: Floats, k: int, where: Where) -> Iterator[Candidates]:
+        """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
         A filter is answered exactly, and so is a query for which an approximate index finds less than it should: where
         `k` rows exist, `k` come back.
         """
         k = min(k, len(self))
-        found = np.empty(0, dtype=int)
-        if not where:
-            found = self._index.search(pooled, k).indices
-            found = found[found >= 0]
-        if len(found) < k:
-            found = self._exact(pooled, k, matching(self.rows, where))
-        return self._gather[found.tolist()]
+        mask = self._facets.matching(where) if where else None
+        for query, found in zip(pooled, self._nearest(pooled, k, mask), strict=True):
+            places = found[found >= 0]
+            if mask is None and len(places) < k:
+                places = self._exact(query[None], k, None)[0]
+            yield self._candidates(places)
+
+    def _nearest(self, pooled: Floats, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+        """Places (queries, k), best first; −1 where there are fewer."""
+        if mask is not None:
+            return self._exact(pooled, k, mask)
+        half = half_vectors(self._index) if len(pooled) > 1 else None
+        return self._index.search(pooled, k)[1] if half is None else most_similar(pooled, half, k)
+
+    def _exact(self, pooled: Floats, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+        """The best of all rows, or of those in `mask`, whatever the type of the index."""
+        module = _faiss()
+        index = module.downcast_index(getattr(self._index, "storage", self._index))
+        settings = {"nprobe": index.nlist} if hasattr(index, "nlist") else {}
+        if mask is not None:
+            settings["sel"] = module.IDSelectorBitmap(np.packbits(mask, bitorder="little"))
+        kind = module.SearchParametersIVF if hasattr(index, "nlist") else module.SearchParameters
+        return index.search(pooled, k, params=kind(**settings))[1]
+
+    def _candidates(self, places: npt.NDArray[np.int64]) -> Candidates:
+        parts = np.searchsorted(self._starts, places, side="right") - 1
+        where = list(zip(parts.tolist(), (places - self._starts[parts]).tolist(), strict=True))
+        width = self.rows.schema.field(SEGMENTS).type.list_size
+        kept = np.empty((len(where), width), dtype=self._segments[0].dtype)
+        for target, (part, place) in zip(kept, where, strict=True):
+            target[:] = self._segments[part][place]
+
+        def column(name: str) -> list[Any]:
+            return [self._texts[name][part][place].as_py() for part, place in where]
+
+        def metadata(number: int) -> str:
+            part, place = where[number]
+            return self._texts["metadata"][part][place].as_py()
+
+        known = list(zip(*map(column, (*PLACE, "stamp")), strict=True))
+        return Candidates(restore(torch.from_numpy(kept), self._num_segments), known, metadata)
 
     def files(self) -> dict[str, tuple[str, str]]:
         """Stamp and metadata (JSON) of every file that has rows, by its path."""
@@ -108,22 +154,41 @@ class FaissStore:
     def _write_index(self, folder: Path, names: Iterable[str]) -> dict[str, Any]:
         name = f"pooled-{uuid.uuid4().hex[:12]}.faiss"
         with atomic_file(folder / name) as partial:
-            self._index.save(partial)
+            _faiss().write_index(self._index, str(partial))
         return {name: file_facts(folder / name) for name in (*names, name)}
 
-    def _exact(self, pooled: Floats, k: int, wanted: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-        """The best `k` of the wanted rows, by comparing all of them."""
-        scores = np.full(len(self), -np.inf, dtype=np.float32)
-        start = 0
-        for chunk in self.rows[POOLED].chunks:
-            places = slice(start, start + len(chunk))
-            of_chunk = wanted[places]
-            if of_chunk.any():
-                scores[places][of_chunk] = matrix(chunk)[of_chunk] @ pooled
-            start += len(chunk)
-        k = min(k, int(wanted.sum()))
-        best = np.argpartition(-scores, max(k - 1, 0))[:k]
-        return best[np.argsort(-scores[best], kind="stable")]
+
+def half_vectors(index: Any) -> Tensor | None:
+    """The vectors of an exact index (rows, size), float16, without a copy; `None` where it keeps them otherwise."""
+    module = _faiss()
+    if not isinstance(index, module.IndexScalarQuantizer) or index.sq.qtype != module.ScalarQuantizer.QT_fp16:
+        return None
+    codes = module.rev_swig_ptr(index.codes.data(), index.ntotal * index.code_size)
+    return torch.from_numpy(codes.view(np.float16).reshape(index.ntotal, index.d))
+
+
+def most_similar(pooled: Floats, vectors: Tensor, k: int) -> npt.NDArray[np.int64]:
+    """Places (queries, k) of the greatest products with vectors (rows, size), best first; for many queries at once.
+
+    Of groups of rows only those are looked into whose greatest score is among the `k` greatest: no other row can be
+    one of the best.
+    """
+    queries = torch.from_numpy(pooled).float()
+    step = max(1, SCORES_AT_ONCE // len(vectors))
+    return torch.cat([_most_similar(part, vectors, k) for part in queries.split(step)]).numpy()
+
+
+def _most_similar(queries: Tensor, vectors: Tensor, k: int) -> Tensor:
+    count = len(vectors)
+    groups = -(-count // ROWS_PER_GROUP)
+    scores = torch.full((len(queries), groups * ROWS_PER_GROUP), -torch.inf)
+    for start in range(0, count, ROWS_AT_ONCE):
+        block = vectors[start : start + ROWS_AT_ONCE].float()
+        scores[:, start : start + len(block)] = queries @ block.T
+    grouped = scores.view(len(queries), groups, ROWS_PER_GROUP)
+    best_groups = grouped.amax(-1).topk(min(k, groups)).indices
+    within = torch.take_along_dim(grouped, best_groups[..., None], 1).flatten(1).topk(k).indices
+    return torch.take_along_dim(best_groups, within // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP + within % ROWS_PER_GROUP
 
 
 def update(
@@ -204,30 +269,32 @@ def _without(rows: pa.Table, drop: AbstractSet[str]) -> pa.Table:
     return rows.filter(pc.invert(dropped)) if pc.any(dropped).as_py() else rows
 
 
-def _build(rows: pa.Table, index_type: str) -> FaissIndex:
+def _build(rows: pa.Table, index_type: str) -> Any:
+    """A FAISS index of the rows' pooled vectors, kept as float16."""
     module = _faiss()
     size = rows.schema.field(POOLED).type.list_size
     if index_type == "flat":
-        index = module.index_factory(size, "Flat", module.METRIC_INNER_PRODUCT)
+        index = module.index_factory(size, "SQfp16", module.METRIC_INNER_PRODUCT)
     elif index_type == "hnsw":
-        index = module.index_factory(size, f"HNSW{NEIGHBOURS},Flat", module.METRIC_INNER_PRODUCT)
+        index = module.index_factory(size, f"HNSW{NEIGHBOURS},SQfp16", module.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction, index.hnsw.efSearch = BUILD_BREADTH, SEARCH_BREADTH
     elif index_type == "ivf":
         lists = max(1, min(round(4 * len(rows) ** 0.5), len(rows) // VECTORS_PER_LIST))
-        index = module.index_factory(size, f"IVF{lists},Flat", module.METRIC_INNER_PRODUCT)
+        index = module.index_factory(size, f"IVF{lists},SQfp16", module.METRIC_INNER_PRODUCT)
+        index.by_residual = False  # float16 is exact enough for whole vectors, and then the same in every type
         index.train(_sample(rows, lists * TRAINING_VECTORS_PER_LIST))
         index.nprobe = max(SEARCHED_LISTS, round(SEARCHED_SHARE * lists))
     else:
         raise ValueError(f"index_type must be one of {', '.join(INDEX_TYPES)}, got {index_type!r}")
-    vectors = Dataset(rows.drop_columns([SEGMENTS]), fingerprint=uuid.uuid4().hex)
-    vectors.add_faiss_index(POOLED, custom_index=index)
-    return vectors.get_index(POOLED)
+    for chunk in rows[POOLED].chunks:
+        index.add(matrix(chunk).astype(np.float32))
+    return index
 
 
 def _sample(rows: pa.Table, count: int) -> Floats:
     """Evenly spaced pooled vectors: the first ones would be those of the first folders alone."""
     places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
-    return np.concatenate([matrix(chunk) for chunk in rows[POOLED].take(places).chunks])
+    return np.concatenate([matrix(chunk) for chunk in rows[POOLED].take(places).chunks]).astype(np.float32)
 
 
 def _faiss() -> ModuleType:

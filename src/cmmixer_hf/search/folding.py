@@ -1,35 +1,35 @@
 """Candidates that are the same to a listener: sections of one file, and copies of it, fold under the best of them."""
 
-import pyarrow as pa
+from collections.abc import Sequence
+from typing import Any
+
 from torch import Tensor
 
-# Embeddings of byte-identical files differ by less, whatever batch they were computed in.
-COPY_TOLERANCE = 1e-4
+# Embeddings of byte-identical files differ by less, whatever batch they were computed in and however they are kept.
+COPY_TOLERANCE = 2e-3
 
 
-def fold(rows: pa.Table, scores: Tensor, segments: Tensor) -> list[list[int]]:
+def fold(places: Sequence[tuple[Any, ...]], scores: Tensor, segments: Tensor) -> list[list[int]]:
     """Groups of rows, best first, and in each the best row first.
 
     Rows of one path are of one group. So are rows of files of one size with the same place and the same embeddings: a
     copy under another name. A row without a path stands for itself.
 
     Args:
-        rows: candidates with `path`, `start`, `end` and `stamp`.
+        places: `path`, `start`, `end` and `stamp` of each candidate.
         scores: of each, (rows,).
         segments: of each, (rows, K, size).
     """
-    columns = [rows[name].to_pylist() for name in ("path", "start", "end", "stamp")]
-    facts = list(zip(*columns, strict=True))
     groups: dict[object, list[int]] = {}
     home: dict[object, object] = {}  # of a path: the key of its group
     seen: dict[tuple, list[int]] = {}  # rows of one size and place
     for row in scores.argsort(descending=True, stable=True).tolist():
-        path, start, end, stamp = facts[row]
+        path, start, end, stamp = places[row]
         own = (row,) if path is None else path
         if own not in home:
             alike = seen.setdefault((stamp and stamp.split(":")[0], start, end), [])
             twin = _copy_of(row, alike, segments) if path is not None and stamp else None
-            home[own] = own if twin is None else home[facts[twin][0]]
+            home[own] = own if twin is None else home[places[twin][0]]
             alike.append(row)
         groups.setdefault(home[own], []).append(row)
     return list(groups.values())

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_file
+from .index_rows import Precision
 
 NAME = "index.json"
-FORMAT = 2
+FORMAT = 3
 
 
 class DamagedIndexError(ValueError):
@@ -33,6 +34,7 @@ class IndexFacts:
         section_seconds, section_hop: how long files were cut; `None`: not at all.
         index_type: `"flat"`, `"ivf"` or `"hnsw"`.
         uri, collection: of a Milvus collection; `None` where the rows lie in the index's folder.
+        precision: in which the segments are kept, see `index_rows.py`.
     """
 
     model: str
@@ -45,6 +47,7 @@ class IndexFacts:
     index_type: str = "flat"
     uri: str | None = None
     collection: str | None = None
+    precision: Precision = "float16"
 
     @property
     def model_name(self) -> str:
@@ -63,7 +66,7 @@ class IndexFacts:
                 f"{where} was made by {self.model_name}, not by {other.model_name}: "
                 "give that model, or choose another folder"
             )
-        for name in ("modality", "section_seconds", "section_hop"):
+        for name in ("modality", "section_seconds", "section_hop", "precision"):
             if getattr(self, name) != getattr(other, name):
                 raise ModelMismatchError(
                     f"{where} was made with {name} {getattr(self, name)}, not {getattr(other, name)}: "
@@ -103,7 +106,9 @@ def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
         note = json.loads(path.read_text())
         form, files, beside = note.pop("format", 1), note.pop("files", {}), note.pop("model_from_here", None)
         if form != FORMAT:
-            raise DamagedIndexError(f"{folder} was written by another version of cmmixer_hf: build it again")
+            raise DamagedIndexError(
+                f"{folder} was written by another version of cmmixer_hf: delete the folder and index the library again"
+            )
         facts = IndexFacts(**note)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise DamagedIndexError(f"{path} is damaged ({error}): delete the folder and build it again") from error

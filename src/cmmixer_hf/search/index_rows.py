@@ -5,8 +5,9 @@ facets, which filters compare. An index may therefore grow by items that have ot
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,19 +17,42 @@ import torch
 from torch import Tensor, nn
 
 from ..data.prepared_clips import SourceError
-from .filters import Interval
 
 Floats = npt.NDArray[np.float32]
+Precision = Literal["float16", "int8", "float32"]
+# How segments are kept. Whole numbers keep their direction alone, which is all there is to a vector of length 1.
+PRECISIONS: dict[str, pa.DataType] = {"float16": pa.float16(), "int8": pa.int8(), "float32": pa.float32()}
 # Key → values and `Interval`s, any of which will do; all keys must be met.
 Where = Mapping[str, Sequence[Any]]
 
 POOLED, SEGMENTS = "pooled_embeds", "segment_embeds"
 PLACE = ("path", "start", "end")
 MEASURED = "measured"  # the part of an item's metadata that its file tells, where nobody has said otherwise
-A_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 
-def row_schema(num_segments: int, size: int) -> pa.Schema:
+@dataclass(frozen=True)
+class Candidates:
+    """Rows that may be what is sought, best pooled vectors first.
+
+    Args:
+        segments: their segment embeddings, (rows, K, size), each of length 1.
+        places: `path`, `start`, `end` and `stamp` of each.
+        metadata: number of a row → its metadata (JSON), which is read of those alone that are shown.
+    """
+
+    segments: Tensor
+    places: Sequence[tuple[Any, ...]]
+    metadata: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def item(self, number: int) -> dict[str, Any]:
+        """The item of one of the rows; a place that is not known is left out."""
+        return _item(self.metadata(number), self.places[number])
+
+
+def row_schema(num_segments: int, size: int, precision: Precision = "float16") -> pa.Schema:
     """Columns of rows whose embeddings are (num_segments, size)."""
     return pa.schema(
         [
@@ -38,14 +62,17 @@ def row_schema(num_segments: int, size: int) -> pa.Schema:
             ("stamp", pa.string()),  # of the file when it was embedded, see `library.py`
             ("metadata", pa.string()),  # JSON
             ("facets", pa.list_(pa.string())),
-            (POOLED, pa.list_(pa.float32(), size)),
-            (SEGMENTS, pa.list_(pa.float32(), num_segments * size)),
+            (POOLED, pa.list_(pa.float32() if precision == "float32" else pa.float16(), size)),
+            (SEGMENTS, pa.list_(PRECISIONS[precision], num_segments * size)),
         ]
     )
 
 
 def make_rows(
-    items: Sequence[Mapping[str, Any]], segment_embeds: Tensor, stamps: Sequence[str] | None = None
+    items: Sequence[Mapping[str, Any]],
+    segment_embeds: Tensor,
+    stamps: Sequence[str] | None = None,
+    precision: Precision = "float16",
 ) -> pa.Table:
     """Items with their embeddings as rows.
 
@@ -53,10 +80,15 @@ def make_rows(
         items: `path`, `start` and `end` where known; everything else is metadata.
         segment_embeds: (items, K, size), L2-normalised.
         stamps: what tells whether an item's file has changed since.
+        precision: of the segments in memory and on disk.
+
+    Raises:
+        SourceError: an embedding is not finite.
     """
     embeds = segment_embeds.detach().float().cpu().contiguous()
     check_embeddings(embeds, [item.get("path") or item.get("title") or item for item in items])
     count, num_segments, size = embeds.shape
+    schema = row_schema(num_segments, size, precision)
     metadata = [metadata_json({key: value for key, value in item.items() if key not in PLACE}) for item in items]
     return pa.table(
         {
@@ -64,10 +96,10 @@ def make_rows(
             "stamp": [None] * count if stamps is None else list(stamps),
             "metadata": metadata,
             "facets": [facets(json.loads(values)) for values in metadata],
-            POOLED: _fixed_lists(pool(embeds), size),
-            SEGMENTS: _fixed_lists(embeds, num_segments * size),
+            POOLED: _vectors(pool(embeds), schema.field(POOLED).type),
+            SEGMENTS: _vectors(embeds, schema.field(SEGMENTS).type),
         },
-        schema=row_schema(num_segments, size),
+        schema=schema,
     )
 
 
@@ -86,6 +118,17 @@ def check_embeddings(embeds: Tensor, names: Sequence[object]) -> None:
         )
 
 
+def with_precision(rows: pa.Table, num_segments: int, precision: Precision) -> pa.Table:
+    """The same rows, their embeddings kept in another way."""
+    schema = row_schema(num_segments, rows.schema.field(POOLED).type.list_size, precision)
+    for place, name in enumerate(schema.names):
+        if rows.schema.field(name).type != schema.field(name).type:
+            flat = matrix(rows[name].combine_chunks())
+            vectors = restore(torch.from_numpy(flat.copy()), num_segments if name == SEGMENTS else 1)
+            rows = rows.set_column(place, schema.field(name), _vectors(vectors, schema.field(name).type))
+    return rows
+
+
 def metadata_json(metadata: Mapping[str, Any]) -> str:
     """Metadata as a row keeps it; what JSON does not know becomes a string."""
     return json.dumps(metadata, ensure_ascii=False, default=str)
@@ -102,10 +145,10 @@ def relabel(rows: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
     return rows
 
 
-def row_items(rows: pa.Table) -> Iterator[dict[str, Any]]:
-    """The items that rows were made of; a place that is not known is left out."""
-    for row in rows.select(["metadata", *PLACE]).to_pylist():
-        yield known(json.loads(row.pop("metadata"))) | {key: value for key, value in row.items() if value is not None}
+def _item(metadata: str, place: Sequence[Any]) -> dict[str, Any]:
+    return known(json.loads(metadata)) | {
+        key: value for key, value in zip(PLACE, place, strict=False) if value is not None
+    }
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,13 +161,18 @@ def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def row_segments(rows: pa.Table, num_segments: int) -> Tensor:
-    """Segment embeddings of rows, (rows, K, size)."""
-    flat = matrix(rows[SEGMENTS].combine_chunks())
-    return torch.from_numpy(flat.copy()).view(len(rows), num_segments, -1)
+    """Segment embeddings of rows, (rows, K, size) float32."""
+    return restore(torch.from_numpy(matrix(rows[SEGMENTS].combine_chunks()).copy()), num_segments)
 
 
-def matrix(chunk: pa.FixedSizeListArray) -> Floats:
-    """A chunk of vectors as (rows, size), without a copy."""
+def restore(kept: Tensor, num_segments: int) -> Tensor:
+    """Segments as they are kept, (rows, K * size) → as they are compared, float32, (rows, K, size)."""
+    segments = kept.float().view(len(kept), num_segments, kept.shape[1] // num_segments)
+    return nn.functional.normalize(segments, dim=-1) if kept.dtype == torch.int8 else segments
+
+
+def matrix(chunk: pa.FixedSizeListArray) -> npt.NDArray[Any]:
+    """A chunk of vectors as (rows, size), without a copy, in the precision that they are kept in."""
     return chunk.flatten().to_numpy().reshape(len(chunk), chunk.type.list_size)
 
 
@@ -143,36 +191,10 @@ def facets(metadata: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, members in values.items() for value in members if value is not None]
 
 
-def matching(rows: pa.Table, where: Where) -> npt.NDArray[np.bool_]:
-    """Which rows meet a filter, (rows,). An item's place is a filter's key too, `path` above all."""
-    found = np.ones(len(rows), dtype=bool)
-    for key, values in where.items():
-        if key in PLACE:
-            found &= _is_any(rows[key].combine_chunks().cast(pa.string()), "", values)
-        else:
-            found &= np.concatenate([_any_facet(chunk, f"{key}=", values) for chunk in rows["facets"].chunks])
-    return found
-
-
-def _any_facet(chunk: pa.ListArray, prefix: str, values: Sequence[Any]) -> npt.NDArray[np.bool_]:
-    found = np.zeros(len(chunk), dtype=bool)
-    found[pc.list_parent_indices(chunk).to_numpy()[_is_any(chunk.flatten(), prefix, values)]] = True
-    return found
-
-
-def _is_any(texts: pa.StringArray, prefix: str, values: Sequence[Any]) -> npt.NDArray[np.bool_]:
-    """Which texts are the prefix with one of the values, or with a number in one of the intervals."""
-    intervals = [value for value in values if isinstance(value, Interval)]
-    exact = pa.array([f"{prefix}{value}" for value in values if not isinstance(value, Interval)], pa.string())
-    found = pc.is_in(texts, exact).to_numpy(zero_copy_only=False)
-    if intervals:
-        begins = pc.starts_with(texts, prefix).fill_null(False)
-        rest = pc.utf8_slice_codeunits(texts.filter(begins), len(prefix))
-        numbers = pc.if_else(pc.match_substring_regex(rest, A_NUMBER), rest, "nan").cast(pa.float64()).to_numpy()
-        inside = np.logical_or.reduce([interval.holds(numbers) for interval in intervals])
-        found[begins.to_numpy(zero_copy_only=False)] |= inside
-    return found
-
-
-def _fixed_lists(vectors: Tensor, size: int) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.flatten().numpy()), size)
+def _vectors(vectors: Tensor, kind: pa.FixedSizeListType) -> pa.FixedSizeListArray:
+    """Vectors (..., size) as a column of that type; int8 takes the largest number of each vector as 127."""
+    if kind.value_type == pa.int8():
+        largest = vectors.abs().amax(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        vectors = (vectors * (127 / largest)).round()
+    flat = vectors.flatten().numpy().astype(kind.value_type.to_pandas_dtype())
+    return pa.FixedSizeListArray.from_arrays(pa.array(flat), kind.list_size)

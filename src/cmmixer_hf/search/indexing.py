@@ -30,7 +30,7 @@ from .embedding import Cutting, embed_files
 from .faiss_store import INDEX_TYPES
 from .index import RetrievalIndex, known_files, measure_background, update_index
 from .index_facts import IndexFacts, has_facts, read_facts
-from .index_rows import MEASURED, metadata_json
+from .index_rows import MEASURED, PRECISIONS, metadata_json
 from .library import LibraryFile, read_library, same_stamp, stamp
 from .measuring import MEASURES
 from .unfinished import PartWriter, Unfinished
@@ -96,7 +96,8 @@ def build_index(settings: IndexSettings) -> None:
 
 
 def _check(settings: IndexSettings) -> None:
-    choices = {"modality": MODALITIES, "index_type": INDEX_TYPES, "measure": MEASURES}
+    precisions = ("float32",) if settings.uri else PRECISIONS  # Milvus keeps whole numbers
+    choices = {"modality": MODALITIES, "index_type": INDEX_TYPES, "measure": MEASURES, "precision": precisions}
     for name, allowed in ((name, (*words, None)) for name, words in choices.items()):
         if getattr(settings, name) not in allowed:
             words = ", ".join(filter(None, allowed))
@@ -128,6 +129,7 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
         index_type=settings.index_type or (old.index_type if old else INDEX_TYPES[0]),
         uri=uri,
         collection=settings.collection or (old.collection if old else None) or ("cmmixer" if uri else None),
+        precision=settings.precision or (old.precision if old else "float32" if uri else "float16"),
     )
 
 

@@ -12,12 +12,12 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import torch
 
 from .filters import Interval, within
 from .index_facts import DamagedIndexError, IndexFacts
-from .index_rows import PLACE, POOLED, SEGMENTS, Floats, Where, facets, matrix, row_schema
+from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Floats, Where, facets, matrix, row_schema, with_precision
 
 # What Milvus calls our index types, how they are built, and which number sets how much a query looks at.
 INDEX_TYPES: dict[str, tuple[str, dict[str, int], str]] = {
@@ -106,12 +106,21 @@ class MilvusStore:
             consistency_level="Strong",
         )
 
-    def candidates(self, pooled: Floats, k: int, where: Where) -> pa.Table:
-        """The `k` rows whose pooled vectors are most similar, best first; of those that meet a filter, if there is one.
+    def candidates(self, pooled: Floats, k: int, where: Where) -> Iterator[Candidates]:
+        """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
         Where an approximate index finds fewer, it is asked again as broadly as it can be.
         """
         conditions = [self._condition(key, values) for key, values in where.items()]
+        for query in pooled:
+            hits = self._hits(query, k, " and ".join(conditions))
+            segments = torch.tensor([hit[SEGMENTS] for hit in hits]).view(
+                len(hits), self.facts.num_segments, self.facts.size
+            )
+            places = [tuple(hit[name] for name in (*PLACE, "stamp")) for hit in hits]
+            yield Candidates(segments, places, [hit["metadata"] for hit in hits].__getitem__)
+
+    def _hits(self, pooled: Floats, k: int, condition: str) -> list[dict[str, Any]]:
         limit = min(k, MOST_CANDIDATES, MOST_BYTES // (4 * self.facts.num_segments * self.facts.size))
         hits: list[dict[str, Any]] = []
         for breadth in BREADTH[self._breadth]:
@@ -121,11 +130,11 @@ class MilvusStore:
                     [pooled],
                     anns_field=POOLED,
                     limit=limit,
-                    filter=" and ".join(conditions),
+                    filter=condition,
                     output_fields=list(FETCHED),
                     search_params={"metric_type": "IP", "params": {self._breadth: breadth} if breadth else {}},
                 )
-        return self._table([hit["entity"] for hit in hits], FETCHED)
+        return [hit["entity"] for hit in hits]
 
     def _condition(self, key: str, values: Sequence[Any]) -> str:
         """In Milvus's filter language. Its facets are strings, so which of them lie in an interval is looked up."""
@@ -156,7 +165,7 @@ class MilvusStore:
         """The rows of some files."""
         for group in _groups(sorted(paths), PATHS_PER_REQUEST):
             rows = self.client.query(self.collection, filter=f"path in {_quoted(group)}", output_fields=["*"])
-            yield self._table(rows, row_schema(1, 1).names)
+            yield self._table(rows)
 
     def update(self, new: Iterable[pa.Table], drop: AbstractSet[str]) -> None:
         """Add rows in place of what their files have; take out those of other files in `drop`.
@@ -167,7 +176,7 @@ class MilvusStore:
         stamps: dict[str, str] = {}
         for table in new:
             stamps |= dict(zip(table["path"].to_pylist(), table["stamp"].to_pylist(), strict=True))
-            for rows in _groups(_entities(table), ROWS_PER_REQUEST):
+            for rows in _groups(_entities(table, self.facts.num_segments), ROWS_PER_REQUEST):
                 self.client.upsert(self.collection, rows)
         for path in sorted(drop & stamps.keys()):
             old = f"path in {_quoted([path])} and stamp not in {_quoted([stamps[path]])}"
@@ -176,17 +185,10 @@ class MilvusStore:
             self.client.delete(self.collection, filter=f"path in {_quoted(paths)}")
         self.client.flush(self.collection)
 
-    def _table(self, entities: Sequence[dict[str, Any]], names: Sequence[str]) -> pa.Table:
-        """What Milvus returns as rows, with the columns that are named."""
-        schema = row_schema(self.facts.num_segments, self.facts.size)
-        columns: dict[str, Any] = {}
-        for name in names:
-            values = [entity[name] for entity in entities]
-            if name in (POOLED, SEGMENTS):
-                flat = np.array(values, dtype=np.float32).ravel()
-                values = pa.FixedSizeListArray.from_arrays(pa.array(flat), schema.field(name).type.list_size)
-            columns[name] = values
-        return pa.table(columns, schema=pa.schema([schema.field(name) for name in names]))
+    def _table(self, entities: Sequence[dict[str, Any]]) -> pa.Table:
+        """What Milvus returns as rows."""
+        schema = row_schema(self.facts.num_segments, self.facts.size, "float32")
+        return pa.table({name: [entity[name] for entity in entities] for name in schema.names}, schema=schema)
 
 
 class _Client:
@@ -223,9 +225,9 @@ def _quiet(name: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _entities(rows: pa.Table) -> Iterator[dict[str, Any]]:
+def _entities(rows: pa.Table, num_segments: int) -> Iterator[dict[str, Any]]:
     """Rows as Milvus takes them."""
-    for batch in rows.to_batches(max_chunksize=ROWS_PER_REQUEST):
+    for batch in with_precision(rows, num_segments, "float32").to_batches(max_chunksize=ROWS_PER_REQUEST):
         columns = batch.select([*PLACE, "stamp", "metadata", "facets"]).to_pylist()
         for row, pooled, segments in zip(columns, matrix(batch[POOLED]), matrix(batch[SEGMENTS]), strict=True):
             row["facets"] = [_short(facet) for facet in row["facets"]]

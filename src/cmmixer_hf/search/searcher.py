@@ -13,7 +13,7 @@ from ..media.reading import MediaError, probe
 from ..models.similarity import combine_queries, pool_segments
 from .embedders.embedder import MODALITIES, open_embedder
 from .embedding import Cutting, FileEmbeddings, embed_files, embed_texts
-from .index import Match, ModelMismatchError, RetrievalIndex
+from .index import CANDIDATES, Match, ModelMismatchError, RetrievalIndex
 from .library import LibraryFile
 from .queries import Answer, Query, QueryPart
 
@@ -39,6 +39,7 @@ class Searcher:
         index: folder that `cmmixer index` wrote, or an index.
         model: folder of the index's model, where it is not in its place any more.
         device: where the model runs; the first GPU, or the CPU, by default.
+        candidates: as in [`RetrievalIndex.search`].
 
     Raises:
         DamagedIndexError: there is no such index, or it is damaged.
@@ -52,7 +53,9 @@ class Searcher:
         model: str | None = None,
         *,
         device: torch.device | str | None = None,
+        candidates: int = CANDIDATES,
     ):
+        self.candidates = candidates
         self.index = index if isinstance(index, RetrievalIndex) else RetrievalIndex.load(index)
         facts = self.index.facts
         try:
@@ -148,7 +151,10 @@ class Searcher:
 
     def _search(self, queries: list[tuple[Tensor, str]], k: int, where: Mapping[str, Any] | None) -> list[list[Match]]:
         """The best items for each of these segment embeddings (K, size) of a kind."""
-        return [self.index.search(query, k, where=where, kind=kind) for query, kind in queries]
+        if not queries:
+            return []
+        embeds, kinds = zip(*queries, strict=True)
+        return self.index.search_many(torch.stack(embeds), k, where=where, kinds=kinds, candidates=self.candidates)
 
     def _embed(self, parts: Iterable[QueryPart]) -> dict[QueryPart, EmbeddedQuery | Exception]:
         """Each part without its weight, embedded once, or what is wrong with it."""

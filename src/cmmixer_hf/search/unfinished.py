@@ -97,7 +97,9 @@ class PartWriter:
         path = done.file.path
         items = [done.file.known | {"path": path, "start": start, "end": end} for start, end in done.places]
         if items:
-            self._tables.append(make_rows(items, torch.stack(done.embeds), [stamp] * len(items)))
+            self._tables.append(
+                make_rows(items, torch.stack(done.embeds), [stamp] * len(items), self.unfinished.facts.precision)
+            )
         if done.errors:
             self._errors[path] = (stamp, done.errors)
         waiting = sum(map(len, self._tables))
@@ -108,7 +110,7 @@ class PartWriter:
         """Write what was collected since the last part."""
         if self._tables or self._errors:
             facts = self.unfinished.facts
-            empty = row_schema(facts.num_segments, facts.size).empty_table()
+            empty = row_schema(facts.num_segments, facts.size, facts.precision).empty_table()
             rows = pa.concat_tables([empty, *self._tables])
             write_part(self.unfinished.folder, rows.replace_schema_metadata({ERRORS: json.dumps(self._errors)}))
         self._tables, self._errors, self._last = [], {}, time.monotonic()

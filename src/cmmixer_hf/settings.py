@@ -195,6 +195,10 @@ class SearchSettings:
         metadata={"help": "what answers a query longer than a section: the part of it that fits best, or each part"},
     )
     json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
+    csv: str | None = field(default=None, metadata={"help": "write all that was found into a table, too"})
+    m3u: str | None = field(
+        default=None, metadata={"help": "write a playlist of it, which VLC plays from each section's second"}
+    )
     picture: str | None = field(
         default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}
     )

@@ -10,6 +10,7 @@ from conftest import write_noise_clip
 from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.cli import main
 from cmmixer_hf.data.batches import SourceError
+from cmmixer_hf.files import read_csv
 from cmmixer_hf.media.reading import MediaError
 from cmmixer_hf.models.similarity import combine_queries
 from cmmixer_hf.search.embedding import Cutting, embed_file
@@ -131,10 +132,10 @@ def test_the_table_of_several_queries(index, clip_files, capsys):
     assert main(["search", first, f"{second}:video", str(index), "-k", "2", "--where", "mood=calm"]) == 0
     blocks = capsys.readouterr().out.strip().split("\n\n")
     assert [block.splitlines()[0] for block in blocks] == [first, f"{second}:video"]
-    for name, block in zip(("clip0", "clip1"), blocks, strict=True):
+    for name, path, block in zip(("clip0", "clip1"), (first, second), blocks, strict=True):
         head, best, other = block.splitlines()[1:]
-        assert head.split() == ["score", "position", "title"]
-        assert best.split() == ["1", "1.000", "0:00-0:03", name, "<-", "its", "own"]
+        assert head.split() == ["score", "position", "title", "path"]
+        assert best.split() == ["1", "1.000", "0:00-0:03", name, path, "<-", "its", "own"]
         assert other.split()[0] == "2"
     assert main(["search", first, str(index), "--where", "mood=angry"]) == 0
     assert "nothing in the index fits" in capsys.readouterr().out
@@ -142,6 +143,16 @@ def test_the_table_of_several_queries(index, clip_files, capsys):
     assert "nothing in the index fits" in capsys.readouterr().out
     assert main(["search", first, str(index), "--where", f"path={second}"]) == 0
     assert len(capsys.readouterr().out.strip().splitlines()) == 3
+
+
+def test_what_was_found_is_written_as_table_and_playlist(index, clip_files, tmp_path, capsys):
+    first, second = map(str, clip_files[:2])
+    files = ["--csv", str(tmp_path / "found.csv"), "--m3u", str(tmp_path / "found.m3u")]
+    assert main(["search", first, second, str(index), "-k", "2", *files]) == 0
+    head, *rows = read_csv(tmp_path / "found.csv")
+    assert [row[:2] for row in rows] == [[first, "1"], [first, "2"], [second, "1"], [second, "2"]]
+    assert {"mood", "duration", "width"} <= set(head)
+    assert (tmp_path / "found.m3u").read_text().splitlines()[4] == first
 
 
 def test_json_is_a_line_a_query(index, clip_files, capsys):

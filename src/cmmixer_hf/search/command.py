@@ -12,6 +12,7 @@ from ..settings import SearchSettings
 from .filters import parse_conditions
 from .index import Match, clock
 from .match_picture import draw_match
+from .playlists import write_m3u, write_matches_csv
 from .queries import Answer, QueryPart
 from .searcher import Searcher
 
@@ -40,6 +41,11 @@ def search(settings: SearchSettings) -> int:
         if settings.picture and answer.matches:
             with atomic_file(settings.picture) as partial:
                 draw_match(answer.matches[0]).save(partial)
+    found = [(answer.title, answer.matches) for answer in answers]
+    if settings.csv:
+        write_matches_csv(settings.csv, found)
+    if settings.m3u:
+        write_m3u(settings.m3u, found, folder=settings.index)
     return UNUSABLE if any(answer.error for answer in answers) else 0
 
 
@@ -83,15 +89,14 @@ def _place(match: Match) -> dict[str, object]:
 
 def _as_table(answer: Answer, own: Sequence[bool]) -> str:
     known = any(match.standing is not None for match in answer.matches)
-    lines = [["", "score", *["standing"] * known, "position", "title"]]
+    lines = [["", "score", *["standing"] * known, "position", "title", "path"]]
     for rank, (match, mine) in enumerate(zip(answer.matches, own, strict=True), 1):
-        title = match.title + "  <- its own" * mine + _others(match)
-        title += f"  (asked by {clock(match.asked[0])}-{clock(match.asked[1])})" if match.asked else ""
+        path = str(match.item.get("path", "")) + "  <- its own" * mine + _others(match)
+        path += f"  (asked by {clock(match.asked[0])}-{clock(match.asked[1])})" if match.asked else ""
         standing = [f"{match.standing:.1f}"] if match.standing is not None else []
-        lines.append([str(rank), f"{match.score:.3f}", *standing, match.position, title])
-    found = (
-        aligned(lines, ">" * (len(lines[0]) - 1) + "<") if answer.matches else "  nothing in the index fits the filter"
-    )
+        lines.append([str(rank), f"{match.score:.3f}", *standing, match.position, match.title, path])
+    columns = ">" * (len(lines[0]) - 2) + "<<"
+    found = aligned(lines, columns) if answer.matches else "  nothing in the index fits the filter"
     note = "" if answer.stands_out else "  nothing stands out: the best of these fits no better than noise would\n"
     return f"{answer.title}\n{found}\n{note}"
 

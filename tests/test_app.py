@@ -2,23 +2,26 @@
 
 import json
 import os
-import re
-import runpy
 import shutil
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from cmmixer_hf.data.batches import SourceError
+from cmmixer_hf.data.prepared_clips import SourceError
 
 pytest.importorskip("gradio", reason="the page needs gradio")
-client = pytest.importorskip("gradio_client", reason="the page needs gradio")
+pytest.importorskip("gradio_client", reason="the page needs gradio")
+
+import gradio_client as client
+
+from cmmixer_hf.page import PageSettings, build_page, page_server, serve
 
 APP = Path(__file__).parents[1] / "examples" / "app.py"
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -41,13 +44,18 @@ def footage(demo, tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def page(demo, footage, tmp_path_factory) -> Iterator[str]:
+def log(tmp_path_factory) -> Path:
+    """What the page's process says."""
+    return tmp_path_factory.mktemp("page") / "log"
+
+
+@pytest.fixture(scope="module")
+def page(demo, footage, log) -> Iterator[str]:
     """The address of the page, which runs in a process of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folders = ["--music", str(demo / "index"), "--footage", footage, "--pretrained", str(demo / "pretrained")]
-    log = tmp_path_factory.mktemp("page") / "log"
     environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output:
         command = [sys.executable, str(APP), *folders, "--port", str(port)]
@@ -73,53 +81,104 @@ def clip(demo) -> str:
     return str(sorted((demo / "clips").rglob("*.mp4"))[0])
 
 
-def ask(page: str, name: str, *files: str | None, rest: tuple = ()) -> tuple:
-    handles = [client.handle_file(file) if file else None for file in files]
-    return client.Client(page, verbose=False).predict(*handles, *rest, api_name=f"/{name}")
-
-
-def is_picture(shown: str | dict) -> bool:
-    return Path(shown if isinstance(shown, str) else shown["path"]).stat().st_size > 1000
+def ask(page: str, name: str, file: str | None, words: str = "", filters: str = "", count: int = 5) -> list[dict]:
+    handle = client.handle_file(file) if file else None
+    return client.Client(page, verbose=False).predict(handle, words, filters, count, api_name=f"/{name}")
 
 
 @pytest.mark.parametrize("name", ["find_music", "find_footage"])
-def test_a_file_gets_ranked_items_with_players_and_a_reason(page, clip, name):
-    *found, seen, why = ask(page, name, clip)
-    titles, players = found[::2], found[1::2]
-    assert [title[:3] for title in titles] == [f"{place}. " for place in range(1, 6)]
-    assert all(", at 0:00-0:12" in title for title in titles)
-    assert all(player["value"] if isinstance(player, dict) else player for player in players)
-    assert is_picture(seen)
-    assert is_picture(why)
+def test_a_file_gets_ranked_items(page, clip, name):
+    found = ask(page, name, clip)
+    assert len(found) == 5
+    assert [item["score"] for item in found] == sorted((item["score"] for item in found), reverse=True)
+    assert all(item["end"] > item["start"] == 0 for item in found)
+    assert all("path" not in item and item["duration"] > 0 for item in found)
 
 
-def test_a_bent_query_ranks_otherwise(page, clip, demo):
-    other = str(sorted((demo / "clips").rglob("*.mp4"))[-1])
-    plain, *bent = ask(page, "bend", clip, other, None, rest=(2.0,))
-    assert plain.splitlines() != bent[::2]
-    unbent, *same = ask(page, "bend", clip, None, None, rest=(2.0,))
-    assert unbent.splitlines() == same[::2] == plain.splitlines()
+def test_programs_choose_how_many_and_which(page, clip):
+    assert len(ask(page, "find_music", clip, "", "", 2)) == 2
+    assert ask(page, "find_music", clip, "", "duration>1000", 2) == []
+    for filters, count, message in (
+        ("mood=calm", 5, "no item has mood: filter by"),
+        ("bpm", 5, "a filter is KEY=VALUE"),
+        ("", 0, "at least 1, got 0"),
+    ):
+        with pytest.raises(client.exceptions.AppError, match=message):
+            ask(page, "find_music", clip, "", filters, count)
 
 
-def test_mixture_and_reconstruction_are_shown(page, clip):
-    assert is_picture(ask(page, "separate", clip))
+def test_what_was_found_is_laid_under_the_clip(page, clip):
+    best = ask(page, "find_music", clip)[0]
+    made = client.Client(page, verbose=False).predict(
+        client.handle_file(clip), best["id"], best["start"], False, api_name="/fit_music"
+    )
+    assert Path(made).suffix == ".mp4"
+    assert Path(made).stat().st_size > 1000
+    with pytest.raises(client.exceptions.AppError, match="no such track"):
+        client.Client(page, verbose=False).predict(client.handle_file(clip), "../x", 0, False, api_name="/fit_music")
 
 
-@pytest.fixture(scope="module")
-def example() -> dict:
-    """The example as a module."""
-    return runpy.run_path(str(APP))
+def test_the_library_says_what_it_is(page):
+    told = client.Client(page, verbose=False).predict(api_name="/describe_library")
+    assert told["music"]["asks"] == ["video", "audio"]
+    assert told["music"]["trained_on"]
+    assert "duration" in told["footage"]["filters"]
 
 
-def test_a_tab_without_its_index_says_how_to_make_one(example):
-    content = json.dumps(example["build"](example["App"](example["AppSettings"]())).get_config_file())
-    assert content.count("cmmixer index") == 3
+def test_only_indexed_files_are_served(page, clip, demo):
+    item = ask(page, "find_footage", clip)[0]
+    with urllib.request.urlopen(f"{page}/media/{item['id']}") as answer:
+        assert answer.headers["content-type"] == "video/mp4"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+    part = urllib.request.Request(f"{page}/media/{item['id']}", headers={"Range": "bytes=0-9"})
+    assert len(urllib.request.urlopen(part).read()) == 10  # players jump
+    secret = demo / "clips" / ".env"
+    secret.write_text("secret")
+    for address in (f"gradio_api/file={secret}", f"gradio_api/file={clip}", "media/.env", "media/..%2f.env"):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{page}/{address}")
+        assert refused.value.code in (403, 404)
+
+
+def test_a_mistake_leaves_no_traceback_and_tells_no_path(page, log, tmp_path):
+    bad = tmp_path / "broken.mp4"
+    bad.write_bytes(b"not a video" * 100)
+    with pytest.raises(client.exceptions.AppError, match="this file cannot be used") as told:
+        ask(page, "find_music", str(bad))
+    assert "/" not in str(told.value).replace(page, "")
+    with pytest.raises(client.exceptions.AppError, match="give a video or a sound file first"):
+        ask(page, "find_music", None)
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_port_in_use_is_a_sentence(page):
+    port = int(page.rpartition(":")[2])
+    with pytest.raises(SourceError, match=f"port {port} of 127.0.0.1 cannot be used .*: choose another with --port"):
+        serve(PageSettings(port=port))
+
+
+def test_a_tab_without_its_index_says_how_to_make_one():
+    content = json.dumps(build_page(None, None).get_config_file())
+    assert content.count("cmmixer index") == 2
     assert "--modality video" in content
 
 
-def test_the_wrong_kind_of_index_is_refused(example, footage):
+def test_the_wrong_kind_of_index_is_refused(footage):
     with pytest.raises(SourceError, match="is an index of video, expected audio"):
-        example["App"](example["AppSettings"](music=footage))
+        page_server(PageSettings(music=footage))
+
+
+def test_the_tools_are_there_for_programs_that_speak_mcp(demo):
+    pytest.importorskip("mcp", reason="needs mcp")
+    from starlette.testclient import TestClient
+
+    with TestClient(page_server(PageSettings(music=str(demo / "index"), mcp=True))) as program:
+        tools = {tool["name"]: tool for tool in program.get("/gradio_api/mcp/schema").json()}
+    assert tools.keys() == {"find_music", "find_footage", "fit_music", "describe_library"}
+    arguments = tools["find_music"]["inputSchema"]
+    assert arguments["properties"]["count"] | {"description": ""} == {"type": "number", "default": 5, "description": ""}
+    assert "bpm=90..120" in arguments["properties"]["filters"]["description"]
+    assert tools["fit_music"]["inputSchema"]["properties"]["keep_sound"]["type"] == "boolean"
 
 
 @pytest.fixture(scope="module")
@@ -133,67 +192,83 @@ def browser() -> Iterator:
         browser.close()
 
 
-@pytest.mark.parametrize("width", [390, 1280], ids=["phone", "desk"])
-def test_a_person_searches_in_every_tab_and_nothing_leaves_the_machine(browser, page, clip, width, tmp_path):
+@pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1280, "light")], ids=["phone", "desk"])
+def test_a_person_searches_in_every_tab_and_nothing_leaves_the_machine(browser, page, clip, width, theme, tmp_path):
     shots = Path(os.environ.get("CMMIXER_SCREENSHOTS", tmp_path))
     view = browser.new_page(viewport={"width": width, "height": 844})
     outside: list[str] = []
     view.on("request", lambda request: outside.append(request.url) if page not in request.url else None)
-    view.goto(page)
-    for tab, name, last in (
-        ("Find music", "music", "#music-why img"),
-        ("Find footage", "footage", "#footage-why img"),
-        ("Bend a query", "bend", "#bend-plain strong"),
-    ):
-        view.get_by_role("tab", name=tab).click()
+    view.goto(f"{page}/?__theme={theme}")
+    for name in ("music", "footage"):
+        view.get_by_role("tab", name=f"Find {name}").click()
         view.set_input_files(f"#{name}-query input[type=file]", clip)
-        view.wait_for_selector(f"#{name}-query .file-preview")
+        view.wait_for_selector(f"#{name}-preview video")
         view.click(f"#{name}-find")
-        view.wait_for_selector(f"#{name}-title0 strong")
-        view.wait_for_selector(last)
+        view.wait_for_selector(f"#{name}-found .cmm-hit")
+        assert view.locator(f"#{name}-found .cmm-hit").count() == 5
+        view.locator(f"#{name}-about").get_by_text("What the model knows").click()
+        view.locator(f"#{name}-reason").get_by_text("Why the first one").click()
+        view.wait_for_selector(f"#{name}-why img")
         if name == "music":
             view.get_by_text("Mixture and reconstruction").click()
             view.click("#separate")
             view.wait_for_selector("#mixture img")
         assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth + 1")
-        view.screenshot(path=shots / f"{name}-{width}.png", full_page=True)
+        view.screenshot(path=shots / f"{name}-{width}-{theme}.png", full_page=True)
     assert not [url for url in outside if not url.startswith(("data:", "blob:", "about:"))]
     view.close()
 
 
-@pytest.mark.parametrize(("tab", "name"), [("Find music", "music"), ("Find footage", "footage")])
-def test_a_person_plays_what_was_found(browser, page, clip, tab, name):
+@pytest.mark.parametrize(("name", "kind"), [("music", "audio"), ("footage", "video")])
+def test_a_person_plays_what_was_found_with_the_query(browser, page, clip, name, kind):
     view = browser.new_page()
     view.goto(page)
-    view.get_by_role("tab", name=tab).click()
+    view.get_by_role("tab", name=f"Find {name}").click()
     view.set_input_files(f"#{name}-query input[type=file]", clip)
-    view.wait_for_selector(f"#{name}-query .file-preview")
+    view.wait_for_selector(f"#{name}-preview video")
     view.click(f"#{name}-find")
-    if name == "music":
-        player = view.locator("#music-player0")
-        player.get_by_text("0:12").wait_for()  # the track is there
-        player.get_by_role("button", name="Play", exact=True).click()
-        player.get_by_text(re.compile(r"^0:(0[1-9]|1[01])$")).wait_for()  # of 12 s; one second alone may be missed
-    else:
-        player = view.locator("#footage-player0 video")
-        player.click()
-        view.wait_for_function("player => player.currentTime > 0.2", arg=player.element_handle())
+    view.locator(f"#{name}-found .cmm-together").nth(1).click()
+    hit = f"[...document.querySelectorAll('#{name}-found {kind}')][1]"
+    query = f"document.querySelector('#{name}-preview video')"
+    view.wait_for_function(f"() => {hit}.currentTime > 0.2 && {query}.currentTime > 0.2")
+    assert view.evaluate(f"[{hit}.muted, {query}.muted]") == [name == "footage", name == "music"]
+    view.evaluate(f"{query}.pause()")
+    view.wait_for_function(f"() => {hit}.paused")
     view.close()
 
 
-def test_a_person_is_told_of_a_bad_file(browser, page, tmp_path):
-    bad, words = tmp_path / "broken.mp4", tmp_path / "notes.txt"
+def test_a_person_takes_the_clip_with_a_track_under_it(browser, page, clip):
+    view = browser.new_page()
+    view.goto(page)
+    view.set_input_files("#music-query input[type=file]", clip)
+    view.wait_for_selector("#music-preview video")
+    view.get_by_text("Take the clip with").click()
+    view.click("#fit-make")
+    assert "search with a clip first" in view.wait_for_selector("#fit .cmm-mistake").inner_text()
+    view.click("#music-find")
+    view.wait_for_selector("#music-found .cmm-hit")
+    view.click("#fit-make")
+    assert "with-music" in view.wait_for_selector("#fit-made .file-preview").inner_text()
+    view.close()
+
+
+def test_a_mistake_stands_where_the_results_were(browser, page, clip, tmp_path):
+    bad = tmp_path / "broken.mp4"
     bad.write_bytes(b"not a video" * 100)
-    words.write_text("not a video")
     view = browser.new_page()
     view.goto(page)
     view.click("#music-find")
-    assert "give a video" in view.wait_for_selector(".toast-body").inner_text()
-    for file, message in ((bad, "cannot be used"), (words, "file type")):
-        view.reload()
-        view.set_input_files("#music-query input[type=file]", str(file))
-        if file == bad:
-            view.wait_for_selector("#music-query .file-preview")
-            view.click("#music-find")
-        assert message in view.wait_for_selector(".toast-body").inner_text()
+    assert "give a video" in view.wait_for_selector("#music-found .cmm-mistake").inner_text()
+    view.set_input_files("#music-query input[type=file]", clip)
+    view.wait_for_selector("#music-preview video")
+    view.click("#music-find")
+    view.wait_for_selector("#music-found .cmm-hit")
+    view.get_by_text("How many, and which").first.click()
+    view.fill("#music-filter textarea, #music-filter input", "mood=calm")
+    view.click("#music-find")
+    assert "no item has mood" in view.wait_for_selector("#music-found .cmm-mistake").inner_text()
+    assert not view.locator("#music-found .cmm-hit").count()
+    view.reload()
+    view.set_input_files("#music-query input[type=file]", str(bad))
+    assert "cannot be used" in view.wait_for_selector("#music-preview .cmm-mistake").inner_text()
     view.close()

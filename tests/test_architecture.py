@@ -20,7 +20,7 @@ search
 evaluation
 pictures
 training
-hub demo
+hub demo page
 cli doctor
 __init__
 """

@@ -197,5 +197,5 @@ def test_examples_are_short_and_told_in_the_readme():
     readme = (EXAMPLES / "README.md").read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f"`{example.name}`" in readme
-        longest = {"app.py": 270, "visualize.py": 140}.get(example.name, 110)  # a page of three tabs; four figures
+        longest = {"visualize.py": 140}.get(example.name, 110)  # four figures
         assert len(example.read_text().splitlines()) <= longest

@@ -223,6 +223,19 @@ class FitSettings:
 
 
 @dataclass
+class PageSettings:
+    """Serve a page to search with, and its functions as tools for programs."""
+
+    music: str = field(default="", metadata={"help": "index of tracks, which `cmmixer index` wrote"})
+    footage: str = field(default="", metadata={"help": "index of clips: `cmmixer index … --modality video`"})
+    model: str = field(default="", metadata={"help": "the indexes' model, where it is not in its place any more"})
+    pretrained: str = field(default="", metadata={"help": "pre-trained model, to show mixture and reconstruction"})
+    port: int = field(default=7860, metadata={"help": "of the page"})
+    host: str = field(default="127.0.0.1", metadata={"help": "this machine alone; 0.0.0.0 lets others in"})
+    mcp: bool = field(default=False, metadata={"help": "serve the page's functions as MCP tools, too (extra `mcp`)"})
+
+
+@dataclass
 class CardSettings:
     """Write the README of a model's folder, or of prepared clips, from what lies in it."""
 

@@ -32,11 +32,16 @@ from ..search.embedders.identity import model_identity
 from ..search.index import RetrievalIndex
 from ..settings import DemoSettings
 from ..training.loop import TrainingSettings, train
+from ..training.model_card import write_model_card
 from .report import Panel, Query, Report, Track, write_report
 from .twins import TWINS, score_understanding
 from .world import SMALL, World, write_library
 
 IMAGE_SIZE, SEGMENTS = 32, 4
+MADE_CLIPS = (
+    "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
+    "there to show that everything works."
+)
 BATCH_SIZE = 32
 PRETRAINING_RATE, FINETUNING_RATE = 1e-3, 1.5e-3
 # Few clips make a score a matter of luck; under so many the table says so.
@@ -184,6 +189,9 @@ def _train(
     model = CMMixerForRetrieval.from_encoder_pretrained(str(output / "pretrained"), **dropping)
     stage = _stage(settings, clips, settings.finetuning_samples, FINETUNING_RATE, output / "retrieval")
     histories["Fine-tuning"] = train(model, clips, extractor, stage)
+    made = settings.videos is None
+    trained_on = f"{len(clips)} clips {'that the package makes from a seed' if made else 'of your own'}"
+    write_model_card(output / "retrieval", trained_on=trained_on, limits=[MADE_CLIPS] if made else [])
     return model, histories
 
 
@@ -208,7 +216,7 @@ def _stage(
 def _index(clips: PreparedClips, embeddings: ClipEmbeddings, output: Path, *, identity: str) -> RetrievalIndex:
     """Stage 5: the held-out soundtracks, saved and read back as `cmmixer search` does."""
     items = [
-        {"title": Path(path).stem, "path": path, "start": 0.0, "end": duration}
+        {"title": Path(path).stem, "path": path, "start": 0.0, "end": duration, "duration": duration}
         for path, duration in zip(clips["path"], clips["duration"], strict=True)
     ]
     model = str(output / "retrieval")

@@ -232,13 +232,13 @@ class RetrievalIndex:
             best = self._best_of_each_file(query, rows, k, kind)
         return best
 
-    def keys(self) -> list[str]:
+    def filter_keys(self) -> list[str]:
         """What a filter can ask for: the keys of all items' metadata, and those of an item's place."""
         found = {key for _, text in self.store.files().values() for key in known(json.loads(text))}
         return sorted(found | set(PLACE))
 
     def _check_keys(self, where: Where) -> None:
-        if where and (unknown := where.keys() - (there := self.keys())):
+        if where and (unknown := where.keys() - (there := self.filter_keys())):
             raise UnknownKeyError(f"no item has {', '.join(sorted(unknown))}: filter by {', '.join(there)}")
 
     def _best_of_each_file(self, query: Tensor, rows: Candidates, k: int, kind: str | None) -> list[Match]:

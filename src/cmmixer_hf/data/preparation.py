@@ -7,10 +7,9 @@ from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
-from tqdm.auto import tqdm
-
 from ..files import readable
 from ..media.reading import Sampling
+from ..progress import Progress
 from ..settings import PrepareSettings
 from .clips import ClipSpec
 from .prepared_clips import SourceError, shard_path
@@ -58,7 +57,7 @@ def prepare(
     job = Job(_listed(clips), Path(output), recipe, *shard)
     job.claim(restart=restart)
     total, done = job.clips_to_do(), job.clips_to_do(done=True) or 0
-    with tqdm(total=total, initial=done, desc="preparing", unit="clip", disable=not progress) as bar:
+    with Progress(total=total, initial=done, desc="preparing", unit="clip", disable=not progress) as bar:
         rows = decode_rows(job.tasks(), recipe, num_workers=num_workers)
         for number, first in rows:
             others = (row for _, row in islice(rows, recipe.clips_per_shard - 1))
@@ -189,7 +188,7 @@ def _num_workers(settings: PrepareSettings, clips: ClipSpecs) -> int:
     return 0 if len(clips) < 2 * CLIPS_WORTH_A_PROCESS else min(cores, len(clips) // CLIPS_WORTH_A_PROCESS)
 
 
-def _counted(rows: Iterable[ShardRow], bar: tqdm) -> Iterator[ShardRow]:
+def _counted(rows: Iterable[ShardRow], bar: Progress) -> Iterator[ShardRow]:
     for row in rows:
         yield row
         bar.update()

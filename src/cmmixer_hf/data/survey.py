@@ -4,10 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tqdm.auto import tqdm
-
 from ..files import aligned, readable
 from ..media.reading import MediaError, MediaInfo, probe
+from ..progress import Progress
 from .clips import ClipSpec, Media, fault, local_file
 from .workers import map_in_processes
 
@@ -45,7 +44,7 @@ def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = 
     """The table of a source: a line a split and one for all; and how many tracks leak from one split into another."""
     total = len(clips) if isinstance(clips, Sequence) else None
     found = map_in_processes(look, clips, num_workers=num_workers, died=_died)
-    findings = list(tqdm(found, total=total, desc="looking", unit="clip", disable=not progress))
+    findings = list(Progress(found, total=total, desc="looking", unit="clip", disable=not progress))
     by_split = defaultdict(list)
     for finding in findings:
         by_split[finding.split or "none"].append(finding)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from ..data.batches import SourceError, StackMaker, collate_clips, unpack_frames
 from ..data.preparation import Prepared, find_media, prepare
@@ -28,6 +27,7 @@ from ..models.configuration_cmmixer import CMMixerConfig
 from ..models.modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from ..models.similarity import segment_similarity
 from ..pictures.strips import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
+from ..progress import Progress
 from ..search.embedders.identity import model_identity
 from ..search.index import RetrievalIndex
 from ..settings import DemoSettings
@@ -230,7 +230,7 @@ def _queries(
     """The first held-out clips, not the best ones, each with its five best tracks and its own one."""
     places = ranks(segment_similarity(embeddings.video, embeddings.audio))
     queries = []
-    for number in tqdm(range(min(settings.queries, len(clips))), desc="reporting", unit="query"):
+    for number in Progress(range(min(settings.queries, len(clips))), desc="reporting", unit="query"):
         row = clips[number]
         matches = index.search(embeddings.video[number], k=len(index))
         own = [match for match in matches[5:] if match.item["path"] == row["path"]]

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..data.prepared_clips import SHARD_SCHEMA
 from ..media.reading import Sampling, segment_midpoints, write_clip
+from ..progress import Progress
 from .rendering import render_frames, render_sound
 from .scenes import DURATION, Floats, Scene, floats, make_scene
 
@@ -51,7 +51,7 @@ def write_library(
     with ThreadPoolExecutor(num_workers) as pool:  # threads suffice: numpy and the encoders let go of the lock
         done = pool.map(lambda index: _write_one(paths[index], seed, index, difficulty), missing)
         try:
-            for _ in tqdm(done, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
+            for _ in Progress(done, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
                 pass
         except BaseException:
             pool.shutdown(cancel_futures=True)  # otherwise Ctrl-C waits for the whole library

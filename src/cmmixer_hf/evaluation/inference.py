@@ -10,11 +10,11 @@ from accelerate.utils import send_to_device
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
-from tqdm.auto import tqdm
 
 from ..data.batches import StackMaker, collate_clips
 from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..progress import Progress
 
 MEDIA = ("frames", "waveforms")
 Answer = TypeVar("Answer")
@@ -56,7 +56,7 @@ def map_batches(
     hidden = not progress or share.start > 0
     found = [
         function(make_stacks(send_to_device(batch, device)), rows)
-        for batch, rows in tqdm(loader, desc=description, unit="batch", disable=hidden)
+        for batch, rows in Progress(loader, desc=description, unit="batch", disable=hidden)
     ]
     return gather_results(found)
 

@@ -57,7 +57,7 @@ class CAVMAEBranch(nn.Module):
         if ids_keep is not None:
             positions = positions.expand(patches.shape[0], -1, -1)
             patches, positions = select(patches, ids_keep), select(positions, ids_keep)
-        hidden_states = self.projection(patches.to(self.projection.weight.dtype))
+        hidden_states = self.projection(patches.to(next(self.projection.parameters(), patches).dtype))
         hidden_states = hidden_states + positions.to(hidden_states.dtype)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)

@@ -36,7 +36,7 @@ class CMMixerPatchEmbeddings(nn.Module):
 
     def forward(self, patches: Tensor) -> Tensor:
         """(batch, tokens, p · p · channels) → (batch, tokens, hidden), in the dtype of the weights."""
-        return self.projection(patches.to(self.projection.weight.dtype))
+        return self.projection(patches.to(next(self.projection.parameters(), patches).dtype))
 
 
 class CMMixerPreTrainedModel(SafePreTrainedModel):

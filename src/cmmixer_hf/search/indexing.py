@@ -18,11 +18,11 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
-from tqdm.auto import tqdm
 
 from ..data.batches import SourceError
 from ..files import read_csv, write_csv
 from ..media.reading import MediaError
+from ..progress import Progress
 from ..settings import IndexSettings
 from .background import background_queries
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
@@ -156,7 +156,7 @@ def _plan(library: list[LibraryFile], settings: IndexSettings, facts: IndexFacts
     unfinished.claim()
     done = unfinished.done()
     plan = Plan(vanished=known.keys() - {file.path for file in library})
-    for file in tqdm(library, desc="comparing", unit="file", disable=not settings.content_hash):
+    for file in Progress(library, desc="comparing", unit="file", disable=not settings.content_hash):
         try:
             now = "" if file.error else stamp(file.path, content=settings.content_hash)
         except (OSError, ValueError) as error:  # a name may hold a null byte
@@ -196,7 +196,7 @@ def _embed(
     options: dict[str, Any] = {"batch_size": settings.batch_size, "num_workers": settings.num_workers}
     with (
         PartWriter(unfinished) as writer,
-        tqdm(total=len(files), desc="embedding", unit="section", disable=quiet or not files) as bar,
+        Progress(total=len(files), desc="embedding", unit="section", disable=quiet or not files) as bar,
     ):
         for done in embed_files(files, embedder, cutting, **options, progress=SectionBar(bar, len(files))):
             writer.add(done, stamps[done.file.path])
@@ -205,7 +205,7 @@ def _embed(
 class SectionBar:
     """Keeps a bar of sections up to date; files that are not begun yet count as many as those that are, on average."""
 
-    def __init__(self, bar: tqdm, files: int) -> None:
+    def __init__(self, bar: Progress, files: int) -> None:
         self.bar, self.files, self.begun, self.known = bar, files, 0, 0
 
     def __call__(self, opened: int, settled: int) -> None:

@@ -10,8 +10,8 @@ import psutil
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from tqdm.auto import tqdm
 
+from ..progress import Progress
 from .loader import RunOrder
 from .run_folder import RunFolder
 from .settings import TrainingSettings
@@ -52,7 +52,7 @@ class TrainingLog:
         settings: TrainingSettings,
         *,
         order: RunOrder,
-        bar: tqdm,
+        bar: Progress,
     ):
         self.accelerator = accelerator
         self.folder = folder

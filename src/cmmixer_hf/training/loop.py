@@ -20,7 +20,6 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list, send_to_device
 from huggingface_hub import HfApi
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import PreTrainedModel
 from transformers.utils import logging as hf_logging
 
@@ -28,6 +27,7 @@ from ..data.batches import Clips, StackMaker, collate_clips
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import CMMixerProcessor
 from ..pictures.strips import draw_separation, sheet
+from ..progress import Progress
 from .best import BestWeights
 from .checkpoints import Checkpoints, RunState, identity
 from .demands import TrainingMemoryError, memory_advice, warn_of_days
@@ -152,7 +152,7 @@ class _Run:
             self.optimizer, settings, steps_per_epoch=self.order.steps_per_epoch, steps=self.steps
         )
         hidden = not (progress and self.accelerator.is_main_process)
-        bar = tqdm(total=self.steps, desc=self.title, unit="step", disable=hidden)
+        bar = Progress(total=self.steps, desc=self.title, unit="step", disable=hidden)
         self.log = TrainingLog(self.accelerator, self.folder, settings, order=self.order, bar=bar)
         parts = {"schedule": self.schedule, "log": self.log, "best": self.best}
         same = identity(settings, self.order, model=model, extractor=self.extractor)

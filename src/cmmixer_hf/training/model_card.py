@@ -47,7 +47,7 @@ KINDS = {
     "ForVideoClassification": (
         "A classifier of videos by their picture.",
         "It names one of its classes for a clip, or several where it was trained so.",
-        "video-classification",
+        None,  # transformers' pipeline of that name takes processors of images alone
     ),
     "ForAudioClassification": (
         "A classifier of sounds.",

@@ -1,0 +1,43 @@
+"""Progress bars that suit where they are shown: redrawn on a terminal, a line every ten seconds in a log."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from tqdm.auto import tqdm
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+class Progress(tqdm):
+    """tqdm's bar; where standard error is neither a terminal nor a notebook, it does not flood what is written.
+
+    Args:
+        arguments, options: as `tqdm` takes them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any):
+        if _is_log():
+            options = {"mininterval": SECONDS_BETWEEN_LINES, "maxinterval": SECONDS_BETWEEN_LINES} | options
+        super().__init__(*arguments, **options)
+
+    @staticmethod
+    def status_printer(file: TextIO) -> Callable[[str], None]:
+        """What writes the state of the bar: over the one before on a terminal, as a line of its own in a log."""
+        if not _is_log():
+            return tqdm.status_printer(file)
+        lines = 0
+
+        def write(state: str) -> None:
+            nonlocal lines
+            if state:
+                file.write(f"\n{state}" if lines else state)
+                file.flush()
+                lines += 1
+
+        return write
+
+
+def _is_log() -> bool:
+    """Whether nobody sees a bar move: standard error is a file or a pipe, and no notebook draws it."""
+    return not sys.stderr.isatty() and "ipykernel" not in sys.modules

@@ -198,7 +198,7 @@ class CMMixerForPreTraining(CMMixerPreTrainedModel):
     >>> model = CMMixerForPreTraining(CMMixerConfig(**small))
     >>> output = model(pixel_values=torch.randn(2, 8, 3, 32, 32), audio_values=torch.randn(2, 8, 3, 32, 32))
     >>> output.loss.shape, output.video_logits.shape
-    (torch.Size([]), torch.Size([2, 32, 768]))
+    (torch.Size([]), torch.Size([2, 16, 768]))
     """
 
     def __init__(self, config: CMMixerConfig):

@@ -44,3 +44,9 @@ def test_code_of_the_card_runs_on_the_folder(shards, monkeypatch):
 def test_a_folder_without_shards_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no part-\*\.parquet: make them with `cmmixer prepare`"):
         write_dataset_card(tmp_path)
+
+
+def test_a_name_is_text(shards):
+    folder = shards.rename(shards.parent / '<img src="x"> ![y](z)')
+    heading = next(line for line in write_dataset_card(folder).read_text().splitlines() if line.startswith("# "))
+    assert heading == "# &lt;img src=&#34;x&#34;&gt; !&#91;y](z)"

@@ -117,6 +117,14 @@ def test_facts_stay_when_scores_are_added(save):
     assert (result.metric_type, result.metric_value, result.dataset_name) == ("recall_at_1", 25.0, "shards")
 
 
+def test_names_are_text(save):
+    text = write_model_card(
+        save("CMMixerForRetrieval"), name='a <img src="x">', trained_on="![y](z) of <b>"
+    ).read_text()
+    assert "\n# a &lt;img src=&#34;x&#34;&gt;\n" in text
+    assert "Trained on !&#91;y](z) of &lt;b&gt;." in text
+
+
 def test_a_wrong_fact_or_folder_is_refused(save, tmp_path):
     with pytest.raises(ValueError, match="'colour' is no field of CardFacts: name, "):
         write_model_card(save("CMMixerModel"), colour="red")

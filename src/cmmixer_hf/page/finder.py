@@ -78,6 +78,7 @@ class Finder:
             raise SourceError(
                 f"{folder} is an index of {made}, expected {modality}: `cmmixer index … --modality {modality}`"
             )
+        self._made = tempfile.TemporaryDirectory(prefix="cmmixer-")  # gone with the page
         paths = map(self.full_path, self.searcher.index.store.files())
         self.files = {file_id(path): path for path in paths}
 
@@ -144,7 +145,7 @@ class Finder:
         track = self.files.get(name)
         if track is None or self.modality != "audio":
             raise UsersMistakeError("there is no such track: take an id that a search has given")
-        output = Path(tempfile.mkdtemp(prefix="cmmixer-")) / f"{Path(clip).stem}-with-music.mp4"
+        output = Path(tempfile.mkdtemp(dir=self._made.name)) / f"{Path(clip).stem}-with-music.mp4"
         try:
             lay_under(clip, track, max(0.0, start), str(output), duck=duck)
         except MediaError as error:

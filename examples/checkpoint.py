@@ -25,6 +25,7 @@ from cmmixer_hf import (
     CMMixerProcessor,
     RetrievalIndex,
 )
+from cmmixer_hf.data import StackMaker, collate_clips
 from cmmixer_hf.demo import (
     DemoSettings,
     World,
@@ -45,6 +46,7 @@ from cmmixer_hf.evaluation import (
     score_retrieval,
     score_separation,
 )
+from cmmixer_hf.pictures import draw_separation, enlarge, png_bytes, sheet
 from cmmixer_hf.search import Cutting, embed_file, open_embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
@@ -111,6 +113,15 @@ def keep(model_class: type[PreTrainedModel], run: Path, output: Path, **facts: A
         if (run / name).exists():
             shutil.copy(run / name, output / name)
     write_model_card(output, **facts)
+
+
+def draw(model: CMMixerForPreTraining, clip: dict[str, Any], path: Path) -> None:
+    """How a model takes a clip that it has never seen apart, with fixed mixture and hidden patches."""
+    torch.manual_seed(0)
+    stacks = StackMaker(make_extractor())(collate_clips([clip]))
+    pictures = draw_separation(model.eval(), **stacks, extractor=make_extractor())
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(png_bytes(sheet([enlarge(strip, 128) for strip in vars(pictures).values()], gap=12)))
 
 
 def keep_index(output: Path, files: list[Path]) -> None:
@@ -181,11 +192,13 @@ def keep_all(settings: CheckpointSettings, clips: Dataset) -> None:
         shares = ", ".join(f"{region.replace('_', ' ')} {share:.0f} %" for region, share in separations[name].items())
         limits = [*LIMITS, f"Of the variance around each patch's mean colour it explains, on new clips: {shares}."]
         keep(CMMixerForPreTraining, work / name, output / name, name=f"{NAME}/{name}", limits=limits, **facts)
+        draw(model, held_out[0], output / name / "pictures" / "held-out.png")
+        write_model_card(output / name)
     (output / "separation.json").write_text(json.dumps(separations, indent=1))
     keep(CMMixerForRetrieval, run, output, name=NAME, limits=LIMITS + UNKNOWN, trained_on="the clips of `make demo`")
     score(run, clips.select(range(min(CUES, len(clips)))), work, settings.held_out).save(output / "evaluation.json")
     write_model_card(output, evaluated_on=f"{settings.held_out} clips made from another seed")
-    keep_index(output, write_library(work / "clips", INDEXED, seed=SEEDS[1]))
+    keep_index(output, write_library(work / "clips", min(INDEXED, settings.held_out), seed=SEEDS[1]))
 
 
 if __name__ == "__main__":

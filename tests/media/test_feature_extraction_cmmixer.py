@@ -269,3 +269,16 @@ def test_int16_sound_is_the_same_as_floats_of_it():
     given = {"sampling_rate": 16000}
     expected = extractor(audio=(whole.double() / 32768).float().numpy(), **given)["audio_values"]
     torch.testing.assert_close(extractor(audio=whole.numpy(), **given)["audio_values"], expected)
+
+
+def test_standardised_stacks_hold_neither_brightness_nor_loudness():
+    rng = np.random.default_rng(0)
+    frames = rng.integers(0, 120, (8, 64, 64, 3), dtype=np.uint8)
+    sound = rng.normal(0, 0.02, (8, 41600)).astype(np.float32)
+    extractor = CMMixerFeatureExtractor(image_size=64, standardize=True)
+    quiet, loud = (extractor(videos=frames * gain, audio=sound * gain, sampling_rate=16000) for gain in (1, 2))
+    for name in ("pixel_values", "audio_values"):
+        assert (quiet[name] - loud[name]).abs().mean() < 0.01
+        torch.testing.assert_close(quiet[name].mean((2, 3, 4)), torch.zeros(1, 8), atol=1e-4, rtol=0)
+        torch.testing.assert_close(quiet[name].var((2, 3, 4), correction=0), torch.ones(1, 8), atol=1e-3, rtol=0)
+    assert CMMixerFeatureExtractor.from_dict(extractor.to_dict()).standardize

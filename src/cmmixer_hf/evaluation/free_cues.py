@@ -184,7 +184,7 @@ def _score(clips: _Measured, candidate: tuple[str, str, str, int]) -> FreeCue:
         levels = [part.mean(1) for part in (seen, heard)]
         seen, heard = ((level - level.mean()) / level.std().clamp(min=1e-9) for level in levels)
         similarity = -(seen[:, None] - heard).abs()
-    against = "~" if sign > 0 else "~ −"
+    against = "~ " if sign > 0 else "~ −"
     return _both_directions(f"{picture} {against}{sound}, {kind}", similarity)
 
 

@@ -1,4 +1,6 @@
+import json
 import pickle
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -6,7 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from cmmixer_hf.data import prepared_clips
-from cmmixer_hf.data.prepared_clips import PreparedClips, SourceError
+from cmmixer_hf.data.preparation import prepare
+from cmmixer_hf.data.prepared_clips import PreparedClips, SourceError, load_prepared
+from cmmixer_hf.data.recipes import Recipe
+from cmmixer_hf.media.reading import Sampling
 
 
 def write_shards(folder, *, sizes=(5, 3, 4), group=1, broken=()) -> list[str]:
@@ -92,3 +97,16 @@ def test_a_remote_folder_is_read_in_place(tmp_path):
     clips = PreparedClips([f"memory://bucket/{number}.parquet" for number in range(3)])
     assert clips["clip_id"] == [str(n) for n in range(12)]
     assert clips[7]["frames"] == [bytes([7]) * 9]
+
+
+def test_clips_of_an_earlier_version_say_so_and_are_not_added_to(prepared_folder, clip_files, tmp_path, caplog):
+    shutil.copytree(prepared_folder, tmp_path / "old")
+    load_prepared(tmp_path / "old")
+    assert not caplog.records
+    claim = json.loads((tmp_path / "old" / "prepared.json").read_text())
+    del claim["recipe"]["sampling"]["version"]
+    (tmp_path / "old" / "prepared.json").write_text(json.dumps(claim | {"digest": "other"}))
+    load_prepared(tmp_path / "old")
+    assert "old was made by an earlier version" in caplog.text
+    with pytest.raises(SourceError, match="by an earlier version, which read files otherwise"):
+        prepare(clip_files, tmp_path / "old", Recipe(Sampling(num_frames=2, shorter_side=32)), progress=False)

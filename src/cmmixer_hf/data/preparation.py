@@ -166,6 +166,8 @@ def show_prepared(prepared: Prepared) -> None:
     size = sum(path.stat().st_size for path in prepared.folder.glob("part-*.parquet"))
     each = f"{size / max(1, prepared.num_clips) / 1e6:.2f} MB each"
     print(f"{prepared.num_clips} clips in {prepared.folder}, {each}, {len(prepared.errors)} left out")
+    if prepared.num_damaged:
+        print(f"{prepared.num_damaged} of them are damaged here and there, which their column `damage` counts")
     if prepared.missing_shards:
         print(f"{prepared.missing_shards} shards are still missing: the other jobs write them")
 

@@ -1,6 +1,7 @@
 """Prepared Parquet shards as a map-style dataset that reads a clip when it is asked for it, and nothing before."""
 
 import json
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
+
+from ..media.reading import Sampling
 
 MOST_OPEN = 256  # shards at a time, for systems that allow a process 1024 files
 OPENING_THREADS = 16  # a remote shard takes some round trips to open
@@ -186,6 +189,7 @@ SHARD_SCHEMA = pa.schema(
         ("start", pa.float64()),  # seconds into the file
         ("audio_start", pa.float64()),  # the same for the sound
         ("duration", pa.float64()),
+        ("damage", pa.int32()),  # packets and frames that were passed over, see `media.reading.Clip`
         ("num_segments", pa.int32()),
         ("frames", pa.list_(pa.binary())),
         ("frame_shape", pa.list_(pa.int32())),  # height, width
@@ -232,11 +236,23 @@ def load_prepared(folder: str | Path) -> PreparedClips:
     return PreparedClips([f"{folder}/{name}" for name in names])
 
 
+def warn_of_old_sampling(what: str, version: int) -> None:
+    """Say so where something was made by an earlier version of this package, which read media files otherwise."""
+    if version < Sampling.version:
+        logging.getLogger(__name__).warning(
+            "%s was made by an earlier version, which took the sound of several channels too loud and mirrored "
+            "pictures as they are stored: make it again before comparing it with anything new",
+            what,
+        )
+
+
 def _read_claim(folder: str) -> tuple[int, set[str]]:
     """How many shards a folder or URL is to have, and the names of all files that it has."""
     try:
         filesystem, root = fsspec.core.url_to_fs(folder)
         claim = json.loads(filesystem.cat_file(f"{root}/prepared.json"))
+        if sampling := claim.get("recipe", {}).get("sampling"):
+            warn_of_old_sampling(folder, sampling.get("version", 1))
         return claim["shards"], {Path(path).name for path in filesystem.ls(root, detail=False)}
     except (FileNotFoundError, NotADirectoryError) as error:
         private = "; a private one needs `hf auth login`, or what its store asks for" if "://" in folder else ""

@@ -6,16 +6,14 @@ for the sound. With the defaults a 16:9 clip is 2.8 MB of frames (0.2 MB as JPEG
 
 import math
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from ..files import readable
-from ..media.framing import Frames
 from ..media.jpeg import BEST_QUALITY, WORST_QUALITY, encode_pictures
 from ..media.reading import Clip, MediaError, Sampling, read_clip
-from ..media.sound import Waves
 from .clips import LARGEST_FOLD, ClipSpec, Section, clip_of_file, fault, local_file, name_of
 from .prepared_clips import SHARD_SCHEMA
 
@@ -59,7 +57,9 @@ class Recipe:
 
     def content(self) -> dict[str, Any]:
         """What decides on the content of finished shards, ready for JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in {"on_error", "seconds_per_clip"}}
+        settings = {name: value for name, value in asdict(self).items() if name not in {"on_error", "seconds_per_clip"}}
+        settings["sampling"]["version"] = self.sampling.version
+        return settings
 
 
 def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> ShardRow:
@@ -69,10 +69,12 @@ def prepare_clip(clip: AnyClip, recipe: Recipe | Sampling) -> ShardRow:
     if (reason := fault(clip)) is not None:
         return error_row(clip, reason)
     try:
-        frames, waveforms, duration = _read(clip, recipe)
+        read = _read(clip, recipe)
     except MediaError as error:
         return error_row(clip, str(error))
-    row = _known(clip) | {"duration": duration, "num_segments": recipe.sampling.num_frames}
+    frames, waveforms = read.frames, read.waveforms
+    facts = {"duration": read.duration, "damage": read.damage, "num_segments": recipe.sampling.num_frames}
+    row = _known(clip) | facts
     if frames is not None:
         jpeg = recipe.frame_codec == "jpeg"
         pictures = encode_pictures(frames, recipe.jpeg_quality) if jpeg else [frame.tobytes() for frame in frames]
@@ -108,15 +110,14 @@ def _known(clip: ClipSpec) -> ShardRow:
     return dict.fromkeys(SHARD_SCHEMA.names) | same | known
 
 
-def _read(clip: ClipSpec, recipe: Recipe) -> tuple[Frames | None, Waves | None, float]:
+def _read(clip: ClipSpec, recipe: Recipe) -> Clip:
     """Frames, waveforms and seconds of a clip, what the recipe does not need being None."""
     video, audio = recipe.need != "audio", recipe.need != "video"
     if video and audio and clip.picture != clip.sound:
         picture = _read_section(clip.picture, recipe, video=True, audio=False)
         sound = _read_section(clip.sound, recipe, video=False, audio=True)
-        return picture.frames, sound.waveforms, picture.duration
-    both = _read_section(clip.picture if video else clip.sound, recipe, video=video, audio=audio)
-    return both.frames, both.waveforms, both.duration
+        return replace(picture, waveforms=sound.waveforms, damage=picture.damage + sound.damage)
+    return _read_section(clip.picture if video else clip.sound, recipe, video=video, audio=audio)
 
 
 def _read_section(section: Section, recipe: Recipe, *, video: bool, audio: bool) -> Clip:

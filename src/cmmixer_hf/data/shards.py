@@ -27,7 +27,7 @@ from .workers import map_in_processes
 CLAIM = "prepared.json"  # what loading looks for
 EARLY_CLAIM = "preparing.json"  # the same until the end of a stream tells how many shards there are
 ERROR_TABLE = "errors.csv"
-LISTED = ["clip_id", "path", "error"]  # columns
+LISTED = ["clip_id", "path", "damage", "error"]  # columns
 
 Task = tuple[int, ClipSpec]  # a clip, and the number of its shard
 
@@ -36,13 +36,15 @@ Task = tuple[int, ClipSpec]  # a clip, and the number of its shard
 class Prepared:
     """What preparing left: the folder, how many clips it holds, (path, reason) of those it could not use.
 
-    `missing_shards` counts those that other jobs have not written yet.
+    `missing_shards` counts those that other jobs have not written yet, `num_damaged` the clips of which something small
+    was passed over.
     """
 
     folder: Path
     num_clips: int
     errors: list[tuple[str, str]]
     missing_shards: int = 0
+    num_damaged: int = 0
 
 
 def write_shard(path: Path, rows: Iterable[ShardRow]) -> None:
@@ -92,10 +94,13 @@ class Job:
         """Write down what the folder is prepared from. Raises SourceError where it was prepared from something else."""
         shards = any(self.folder.glob("part-*.parquet"))  # before the claim, which another job may write meanwhile
         claims = [path for name in (CLAIM, EARLY_CLAIM) if (path := self.folder / name).exists()]
-        theirs = json.loads(claims[0].read_text())["digest"] if claims else None
+        claim = json.loads(claims[0].read_text()) if claims else {}
+        theirs = claim.get("digest")
         if theirs != self.digest and (shards or claims):
             if not restart:
                 what = "from other files or settings" if claims else f"without a {CLAIM}"
+                if claims and claim["recipe"]["sampling"].get("version", 1) < self.recipe.sampling.version:
+                    what = "by an earlier version, which read files otherwise (the sound of several channels too loud)"
                 raise SourceError(f"{self.folder} was prepared {what}: choose another folder or delete it")
             _remove(*claims, *self.folder.glob("part-*.parquet"), self.folder / ERROR_TABLE)
         stale = self.folder.glob(".part-*.partial-*")  # what a killed run left; another job's is being written
@@ -146,7 +151,8 @@ class Job:
                     " (`--need audio` takes sound alone, `--need video` pictures)" if self.recipe.need == "both" else ""
                 )
                 raise SourceError(f"none of the {len(rows)} files is usable; {first}{hint}")
-        return Prepared(self.folder, len(rows) - len(bad), [(row["path"], row["error"]) for row in bad], missing)
+        errors, damaged = [(row["path"], row["error"]) for row in bad], sum(bool(row["damage"]) for row in rows)
+        return Prepared(self.folder, len(rows) - len(bad), errors, missing, damaged)
 
     @property
     def num_shards(self) -> int:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import repeat, tee
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +95,13 @@ class FileSection:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a clip is sampled (§4.3): K instants, the seconds and Hz of sound around each, the pixels of a frame."""
+    """How a clip is sampled (§4.3): K instants, the seconds and Hz of sound around each, the pixels of a frame.
+
+    `version` counts the ways in which this package has read files: 1 mixed several channels down too loud, did not
+    mirror pictures, and left pixels that are not square as they are.
+    """
+
+    version: ClassVar[int] = 2
 
     num_frames: int = 8
     window_seconds: float = 2.6

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_file
+from ..media.reading import Sampling
 from .index_rows import Precision
 
 NAME = "index.json"
@@ -35,6 +36,7 @@ class IndexFacts:
         index_type: `"flat"`, `"ivf"` or `"hnsw"`.
         uri, collection: of a Milvus collection; `None` where the rows lie in the index's folder.
         precision: in which the segments are kept, see `index_rows.py`.
+        sampling_version: of how this package read the files, see [`Sampling`].
     """
 
     model: str
@@ -48,6 +50,7 @@ class IndexFacts:
     uri: str | None = None
     collection: str | None = None
     precision: Precision = "float16"
+    sampling_version: int = Sampling.version
 
     @property
     def model_name(self) -> str:
@@ -66,7 +69,7 @@ class IndexFacts:
                 f"{where} was made by {self.model_name}, not by {other.model_name}: "
                 "give that model, or choose another folder"
             )
-        for name in ("modality", "section_seconds", "section_hop", "precision"):
+        for name in ("modality", "section_seconds", "section_hop", "precision", "sampling_version"):
             if getattr(self, name) != getattr(other, name):
                 raise ModelMismatchError(
                     f"{where} was made with {name} {getattr(self, name)}, not {getattr(other, name)}: "
@@ -109,7 +112,7 @@ def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
             raise DamagedIndexError(
                 f"{folder} was written by another version of cmmixer_hf: delete the folder and index the library again"
             )
-        facts = IndexFacts(**note)
+        facts = IndexFacts(**{"sampling_version": 1} | note)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise DamagedIndexError(f"{path} is damaged ({error}): delete the folder and build it again") from error
     moved_along = beside is not None and (folder / beside).is_dir()

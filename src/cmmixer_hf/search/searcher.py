@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..data.prepared_clips import SourceError
+from ..data.prepared_clips import SourceError, warn_of_old_sampling
 from ..media.reading import MediaError, probe
 from ..models.similarity import combine_queries, pool_segments
 from .embedders.embedder import MODALITIES, open_embedder
@@ -58,6 +58,7 @@ class Searcher:
         self.candidates = candidates
         self.index = index if isinstance(index, RetrievalIndex) else RetrievalIndex.load(index)
         facts = self.index.facts
+        warn_of_old_sampling("the index", facts.sampling_version)
         try:
             self.embedder = open_embedder(model or facts.model, device, num_segments=facts.num_segments)
         except SourceError as error:

@@ -41,7 +41,9 @@ class Unfinished:
         """
         note = self.folder / "facts.json"
         if note.is_file():
-            IndexFacts(**json.loads(note.read_text())).check_same_embeddings(self.facts, str(self.folder))
+            IndexFacts(**{"sampling_version": 1} | json.loads(note.read_text())).check_same_embeddings(
+                self.facts, str(self.folder)
+            )
         with atomic_file(note) as partial:
             partial.write_text(json.dumps(asdict(self.facts)))
 

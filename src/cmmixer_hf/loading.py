@@ -34,7 +34,7 @@ CLASSES: dict[str, tuple[str, str]] = {
     "CMMixerModel": (_CMMIXER, ENCODER),
     "CAVMAEModel": (_CAV_MAE, ENCODER),
 }
-ADVICE = {
+INSTEAD = {
     RETRIEVAL: "fine-tune it for retrieval (examples/finetune_retrieval.py) and give the folder that this writes",
     CLASSIFICATION: "fine-tune it for classification (examples/finetune_classification.py)",
     PRETRAINING: "give a pre-trained model (examples/pretrain.py, or DEMO/pretrained)",
@@ -102,10 +102,10 @@ def load_model(
         SourceError: there is none, it is for something else, or weights are missing; the message says what would do.
     """
     saved = name if isinstance(name, SavedModel) else read_saved(name, revision=revision)
-    return load_weights(find_class(class_name(saved, purposes)), saved)
+    return load_saved(find_class(class_name(saved, purposes)), saved)
 
 
-def load_weights(model_class: Any, saved: SavedModel) -> Any:
+def load_saved(model_class: Any, saved: SavedModel) -> Any:
     """A saved model as a class of this package or of transformers, in evaluation mode, from safetensors alone.
 
     Raises:
@@ -155,11 +155,11 @@ def class_name(saved: SavedModel, purposes: Sequence[str]) -> str:
     if RETRIEVAL in purposes and contrasted:
         return "CAVMAEForRetrieval"
     held = saved.architecture or saved.model_type or "model of a class that is not noted"
-    use = f", for {saved.purpose}" if saved.purpose in ADVICE else ""
+    use = f", for {saved.purpose}" if saved.purpose in INSTEAD else ""
     if saved.purpose is None:
         ours = [name for name, (_, purpose) in CLASSES.items() if purpose in purposes]
         raise SourceError(f"{saved.name} is a {held}, which is not supported here: give one of {', '.join(ours)}")
-    raise SourceError(f"{saved.name} is a {held}{use}, not for {' or '.join(purposes)}: {ADVICE[purposes[0]]}")
+    raise SourceError(f"{saved.name} is a {held}{use}, not for {' or '.join(purposes)}: {INSTEAD[purposes[0]]}")
 
 
 def find_class(architecture: str) -> Any:

@@ -10,7 +10,7 @@ from torch import nn
 
 from cmmixer_hf.cli import main
 from cmmixer_hf.search import RetrievalIndex, Searcher, draw_match, open_embedder
-from cmmixer_hf.search.background import NAME, Background, background_queries
+from cmmixer_hf.search.background import BACKGROUND, Background, background_queries
 from cmmixer_hf.search.index import STANDS_OUT, Match, measure_background
 from cmmixer_hf.search.queries import Answer, QueryPart
 
@@ -68,7 +68,7 @@ def test_it_is_kept_beside_the_index_and_damage_is_no_background(world, tmp_path
     world[0].background.save(tmp_path)
     loaded = Background.load(tmp_path)
     torch.testing.assert_close(loaded.tops["video"], world[0].background.tops["video"])
-    (tmp_path / NAME).write_bytes(b"nothing")
+    (tmp_path / BACKGROUND).write_bytes(b"nothing")
     assert Background.load(tmp_path) is None
 
 
@@ -87,7 +87,7 @@ def test_a_library_of_few_files_has_none_and_one_of_ten_has(retriever_folder, tm
         write_noise_clip(tmp_path / "library" / f"{number}.mp4", number, seconds=1.0)
     arguments = ["index", str(tmp_path / "library"), str(tmp_path / "index"), "--model", str(retriever_folder)]
     assert main(arguments) == 0
-    assert not (tmp_path / "index" / NAME).exists()
+    assert not (tmp_path / "index" / BACKGROUND).exists()
     clip = write_noise_clip(tmp_path / "library" / "9.mp4", 9, seconds=1.0)
     assert main(arguments) == 0
     assert Searcher(tmp_path / "index")(clip)[0].standing is not None

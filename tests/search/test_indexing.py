@@ -16,7 +16,8 @@ from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data.batches import SourceError
 from cmmixer_hf.media.reading import MediaError
 from cmmixer_hf.search import indexing
-from cmmixer_hf.search.embedding import Embedder
+from cmmixer_hf.search.embedders.embedder import open_embedder
+from cmmixer_hf.search.embedding import Cutting, embed_file
 from cmmixer_hf.search.index import DamagedIndexError, ModelMismatchError, RetrievalIndex
 from cmmixer_hf.search.indexing import IndexSettings, build_index
 
@@ -76,7 +77,7 @@ def test_a_library_becomes_an_index(settings, library, capsys):
 
 def test_the_part_of_a_track_that_fits_is_found(settings, library, retriever_folder):
     build_index(settings)
-    embedder = Embedder(str(retriever_folder), "cpu")
+    embedder = open_embedder(retriever_folder, "cpu")
     stacks = embedder.processor(audio=library / "long.mp4", start=4.0, end=8.0)
     query = embedder.model.get_audio_features(**stacks).segment_embeds[0]
     best = RetrievalIndex.load(settings.index).search(query, k=1)[0]
@@ -171,7 +172,7 @@ def test_pictures_can_be_indexed(settings, library, clip_files):
     settings.modality = "video"
     build_index(settings)
     index = RetrievalIndex.load(settings.index)
-    query = Embedder(settings.model, "cpu")(clip_files[2], "video")
+    (query,) = embed_file(clip_files[2], open_embedder(settings.model, "cpu"), Cutting("video")).embeds
     assert index.search(query, k=1)[0].title == "clip2"
     assert index.facts.modality == "video"
 

@@ -17,11 +17,11 @@ from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..progress import Progress
 
 MEDIA = ("frames", "waveforms")
-Answer = TypeVar("Answer")
+Outcome = TypeVar("Outcome")
 
 
 def map_batches(
-    function: Callable[[dict[str, Tensor], list[Row]], Answer],
+    function: Callable[[dict[str, Tensor], list[Row]], Outcome],
     clips: Dataset,
     extractor: CMMixerFeatureExtractor,
     *,
@@ -29,7 +29,7 @@ def map_batches(
     batch_size: int = 32,
     progress: bool = True,
     description: str = "evaluating",
-) -> list[Answer]:
+) -> list[Outcome]:
     """What `function` finds in each batch of prepared clips, in their order, each clip once.
 
     Under `torch.distributed` every process works on one run of consecutive clips, and all of them get all results;
@@ -94,11 +94,11 @@ def process_share(count: int) -> range:
     return range(rank * count // processes, (rank + 1) * count // processes)
 
 
-def gather_results(found: list[Answer]) -> list[Answer]:
+def gather_results(found: list[Outcome]) -> list[Outcome]:
     """What all processes found, in the order of their shares."""
     if not _distributed():
         return found
-    shares: list[list[Answer]] = [[] for _ in range(dist.get_world_size())]
+    shares: list[list[Outcome]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, found)
     return [result for share in shares for result in share]
 

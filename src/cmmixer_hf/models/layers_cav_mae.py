@@ -9,8 +9,8 @@ from .masking import kept_tokens, restore, select
 from .patching import check_stack, patchify, sincos_positions
 
 # In the order of their tokens in the joint stream.
-MODALITIES = ("audio", "video")
-INPUTS = {"joint": MODALITIES, "audio": ("audio",), "video": ("video",)}
+TOKEN_ORDER = ("audio", "video")
+INPUTS = {"joint": TOKEN_ORDER, "audio": ("audio",), "video": ("video",)}
 
 
 class CAVMAEPositions(nn.Module):
@@ -88,31 +88,31 @@ class CAVMAEDecoder(nn.Module):
         self.mask_ratio = config.mask_ratio
         self.embed = nn.Linear(config.hidden_size, width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.positions = nn.ModuleDict({modality: CAVMAEPositions(config, modality, width) for modality in MODALITIES})
+        self.positions = nn.ModuleDict({modality: CAVMAEPositions(config, modality, width) for modality in TOKEN_ORDER})
         heads, inner = config.decoder_num_attention_heads, config.decoder_intermediate_size
         self.layers = nn.ModuleList(
             CMMixerLayer(config, width, heads, intermediate_size=inner) for _ in range(config.decoder_num_hidden_layers)
         )
         self.layernorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.heads = nn.ModuleDict(
-            {modality: nn.Linear(width, patch_pixels(config, modality)) for modality in MODALITIES}
+            {modality: nn.Linear(width, patch_pixels(config, modality)) for modality in TOKEN_ORDER}
         )
 
     def forward(
         self, encoded: Tensor, ids_restore: dict[str, Tensor], grids: dict[str, tuple[int, int]], **kwargs
     ) -> dict[str, Tensor]:
         """(batch, visible tokens of both, hidden) → patches a modality, (batch, tokens, p · p · channels)."""
-        lengths = [ids_restore[modality].shape[1] for modality in MODALITIES]
+        lengths = [ids_restore[modality].shape[1] for modality in TOKEN_ORDER]
         visible = self.embed(encoded).split([kept_tokens(length, self.mask_ratio) for length in lengths], 1)
         restored = [
             restore(part, self.mask_token, ids_restore[modality]) + self.positions[modality](grids[modality])
-            for modality, part in zip(MODALITIES, visible, strict=True)
+            for modality, part in zip(TOKEN_ORDER, visible, strict=True)
         ]
         hidden_states = torch.cat(restored, 1).to(encoded.dtype)
         for layer in self.layers:
             hidden_states = layer(hidden_states, **kwargs)
         parts = self.layernorm(hidden_states).split(lengths, 1)
-        return {modality: self.heads[modality](part) for modality, part in zip(MODALITIES, parts, strict=True)}
+        return {modality: self.heads[modality](part) for modality, part in zip(TOKEN_ORDER, parts, strict=True)}
 
 
 def spectrogram_stack(audio_values: Tensor, config: CAVMAEConfig) -> Tensor:

@@ -18,7 +18,7 @@ from .configuration_cav_mae import STREAMS, CAVMAEConfig
 from .layers import CMMixerAttention, CMMixerLayer
 from .layers_cav_mae import (
     INPUTS,
-    MODALITIES,
+    TOKEN_ORDER,
     CAVMAEBranch,
     CAVMAEDecoder,
     CAVMAEJointLayer,
@@ -96,7 +96,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
         if not streams or set(streams) - set(STREAMS):
             raise ValueError(f"streams must be some of {STREAMS}, got {streams}")
         self.streams = tuple(stream for stream in STREAMS if stream in streams)
-        modalities = [name for name in MODALITIES if any(name in INPUTS[stream] for stream in self.streams)]
+        modalities = [name for name in TOKEN_ORDER if any(name in INPUTS[stream] for stream in self.streams)]
         self.branches = nn.ModuleDict({modality: CAVMAEBranch(config, modality) for modality in modalities})
         self.joint_layers = nn.ModuleList(
             CAVMAEJointLayer(config, self.streams) for _ in range(config.num_joint_layers)
@@ -151,7 +151,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
     def _unused_keys(self) -> list[str]:
         """What a checkpoint may hold for streams that this model lacks, and for heads."""
         streams = [stream for stream in STREAMS if stream not in self.streams]
-        modalities = [modality for modality in MODALITIES if modality not in self.branches]
+        modalities = [modality for modality in TOKEN_ORDER if modality not in self.branches]
         norms = [rf"(^|\.)layernorm(_before|_after)?\.{stream}\." for stream in streams]
         branches = [rf"(^|\.)branches\.{modality}\." for modality in modalities]
         return [r"^(decoder|classifier)\.", r"^layernorm\.(weight|bias)$", *norms, *branches]
@@ -212,7 +212,7 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
     def __init__(self, config: CAVMAEConfig):
         super().__init__(config)
         weights = {"joint": config.reconstruction_weight}
-        weights |= dict.fromkeys(MODALITIES, config.contrastive_weight)
+        weights |= dict.fromkeys(TOKEN_ORDER, config.contrastive_weight)
         self.cav_mae = CAVMAEModel(config, streams=tuple(stream for stream, weight in weights.items() if weight))
         self.decoder = CAVMAEDecoder(config) if config.reconstruction_weight else None
         self.post_init()
@@ -283,7 +283,7 @@ class CAVMAEForPreTraining(CAVMAEPreTrainedModel):
         """
         stacks = {modality: self.as_stack(original) for modality, original in originals.items()}
         grids = {modality: patch_grid(stack, self.config.patch_size) for modality, stack in stacks.items()}
-        ids_restore = {modality: encoded[f"{modality}_ids_restore"] for modality in MODALITIES}
+        ids_restore = {modality: encoded[f"{modality}_ids_restore"] for modality in TOKEN_ORDER}
         logits = self.decoder(encoded.last_hidden_state, ids_restore, grids)  # type: ignore[misc]
         outputs = {f"{modality}_logits": patches for modality, patches in logits.items()}
         if return_loss:

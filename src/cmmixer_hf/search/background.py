@@ -24,7 +24,7 @@ from ..files import atomic_file
 from .embedders.embedder import MODALITIES, Embedder
 from .index_rows import row_segments
 
-NAME = "background.safetensors"
+BACKGROUND = "background.safetensors"
 FEWEST_FILES = 10  # without which the mean item says nothing
 SEED = 0
 SAMPLED_FILES = 500  # of an index, for its mean item
@@ -69,14 +69,14 @@ class Background:
         tensors = {"item": self.item}
         tensors |= {f"query.{kind}": query.contiguous() for kind, query in self.queries.items()}
         tensors |= {f"top.{kind}": top for kind, top in self.tops.items()}
-        with atomic_file(folder / NAME) as partial:
+        with atomic_file(folder / BACKGROUND) as partial:
             save_file(tensors, partial)
 
     @classmethod
     def load(cls, folder: Path) -> "Background | None":
         """What [`save`] wrote; `None` where there is nothing that can be read."""
         try:
-            tensors = load_file(folder / NAME)
+            tensors = load_file(folder / BACKGROUND)
         except (OSError, SafetensorError):
             return None
         parts = {

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from ..models.similarity import combine_queries
-from .background import FEWEST_FILES, SAMPLED_FILES, Background, mean_item
-from .background import NAME as BACKGROUND
+from .background import BACKGROUND, FEWEST_FILES, SAMPLED_FILES, Background, mean_item
 from .faiss_store import FaissStore, sweep, update
 from .folding import fold
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts

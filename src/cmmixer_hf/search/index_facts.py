@@ -11,7 +11,7 @@ from ..files import atomic_file
 from ..media.reading import Sampling
 from .index_rows import Precision
 
-NAME = "index.json"
+FACTS = "index.json"
 FORMAT = 3
 
 
@@ -87,13 +87,13 @@ def write_facts(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> No
     if model.is_dir():
         note["model"] = model.name if model in folder.resolve().parents else os.path.abspath(facts.model)
         note["model_from_here"] = os.path.relpath(facts.model, folder)
-    with atomic_file(folder / NAME) as partial:
+    with atomic_file(folder / FACTS) as partial:
         partial.write_text(json.dumps(note, indent=2))
 
 
 def has_facts(folder: Path) -> bool:
     """Whether there is an index in a folder."""
-    return (folder / NAME).is_file()
+    return (folder / FACTS).is_file()
 
 
 def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
@@ -102,7 +102,7 @@ def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
     Raises:
         DamagedIndexError: there is none in the folder, or what describes it cannot be read.
     """
-    path = folder / NAME
+    path = folder / FACTS
     if not path.is_file():
         raise DamagedIndexError(f"{folder} holds no index: build one with `cmmixer index`")
     try:

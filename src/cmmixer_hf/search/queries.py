@@ -63,7 +63,7 @@ class QueryPart:
         return cls(path, modality, weight)
 
     @classmethod
-    def of(cls, query: "Query") -> "QueryPart":
+    def of(cls, query: "AnyQuery") -> "QueryPart":
         """A path as a part; a part as it is."""
         return query if isinstance(query, QueryPart) else cls(str(query))
 
@@ -73,7 +73,7 @@ class QueryPart:
         return replace(self, weight=1.0)
 
 
-Query = str | Path | QueryPart
+AnyQuery = str | Path | QueryPart
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from .embedders.embedder import MODALITIES, open_embedder
 from .embedding import Cutting, FileEmbeddings, embed_files, embed_texts
 from .index import CANDIDATES, Match, ModelMismatchError, RetrievalIndex
 from .library import LibraryFile
-from .queries import Answer, Query, QueryPart
+from .queries import Answer, AnyQuery, QueryPart
 
 LongQuery = Literal["best", "parts"]
 
@@ -72,10 +72,10 @@ class Searcher:
 
     def __call__(
         self,
-        query: Query,
+        query: AnyQuery,
         *,
-        plus: Iterable[Query] = (),
-        minus: Iterable[Query] = (),
+        plus: Iterable[AnyQuery] = (),
+        minus: Iterable[AnyQuery] = (),
         k: int = 10,
         where: Mapping[str, Any] | None = None,
     ) -> list[Match]:
@@ -97,10 +97,10 @@ class Searcher:
 
     def search_many(
         self,
-        queries: Sequence[Query],
+        queries: Sequence[AnyQuery],
         *,
-        plus: Iterable[Query] = (),
-        minus: Iterable[Query] = (),
+        plus: Iterable[AnyQuery] = (),
+        minus: Iterable[AnyQuery] = (),
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         long_query: LongQuery = "best",
@@ -140,7 +140,7 @@ class Searcher:
                 answers.append(Answer(part, error=failure))
         return answers
 
-    def embed(self, query: Query, *, plus: Iterable[Query] = (), minus: Iterable[Query] = ()) -> Tensor:
+    def embed(self, query: AnyQuery, *, plus: Iterable[AnyQuery] = (), minus: Iterable[AnyQuery] = ()) -> Tensor:
         """Segment embeddings of a query's sections, bent by `plus` and `minus`: (sections, K, size), L2-normalised."""
         part, bends = QueryPart.of(query), [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
         embedded = self._embed([part, *bends[0], *bends[1]])

@@ -23,7 +23,7 @@ from ..media.reading import probe
 from .embedders.embedder import MODALITIES
 
 PROMPTS = {"query": "video", "document": "audio"}
-INPUTS = {"video": "pixel_values", "audio": "audio_values"}
+INPUT_NAMES = {"video": "pixel_values", "audio": "audio_values"}
 
 
 def sentence_transformer(model: str | Path, *, revision: str | None = None, **options: Any) -> SentenceTransformer:
@@ -83,7 +83,7 @@ class RetrieverModule(InputModule):
             raise ValueError(f"a prompt says which side of a file is meant, {' or '.join(MODALITIES)}; got {prompt!r}")
         sides = [_sides(one, prompt) for one in inputs]
         features: dict[str, Any] = {"batch_size": len(sides)}
-        for side, name in INPUTS.items():
+        for side, name in INPUT_NAMES.items():
             rows = [row for row, given in enumerate(sides) if side in given]
             if rows:
                 stacks = [self._stack(side, sides[row][side]) for row in rows]
@@ -93,7 +93,7 @@ class RetrieverModule(InputModule):
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         """Add `sentence_embedding` (batch, K · size); of a clip with both sides, their normalised sum (§5.2)."""
         total: Tensor | None = None
-        for side, name in INPUTS.items():
+        for side, name in INPUT_NAMES.items():
             if name in features:
                 embed = self.model.get_video_features if side == "video" else self.model.get_audio_features
                 segments = embed(**{name: features[name]}).segment_embeds.float()  # (rows, K, size)
@@ -121,7 +121,7 @@ class RetrieverModule(InputModule):
         given: dict[str, Any] = {"videos" if side == "video" else "audio": value}
         if isinstance(value, Mapping):
             given = {"audio": np.asarray(value["array"]), "sampling_rate": value["sampling_rate"]}
-        return self.processor(**given)[INPUTS[side]]
+        return self.processor(**given)[INPUT_NAMES[side]]
 
 
 def _sides(given: Any, prompt: str | None) -> dict[str, Any]:

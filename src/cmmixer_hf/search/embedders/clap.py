@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...data.prepared_clips import SourceError
-from ...loading import SavedModel, load_weights
+from ...loading import SavedModel, load_saved
 from .windows import WindowEmbedder
 
 
@@ -21,7 +21,7 @@ class CLAPEmbedder(WindowEmbedder):
     def __init__(self, saved: SavedModel, device: torch.device | str, *, num_segments: int | None = None):
         from transformers import ClapModel, ClapProcessor
 
-        model = load_weights(ClapModel, saved).to(device)
+        model = load_saved(ClapModel, saved).to(device)
         asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
         try:
             self.processor: Any = ClapProcessor.from_pretrained(saved.name, **asked)

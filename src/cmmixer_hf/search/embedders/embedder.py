@@ -13,8 +13,9 @@ from transformers.utils import cached_file
 from ...data.prepared_clips import SourceError
 from ...loading import CLASSES, SavedModel, read_saved
 from ...media.reading import Sampling
+from ...models.modeling_cmmixer import MODALITIES
 
-MODALITIES = ("video", "audio")
+__all__ = ["MODALITIES", "Embedder", "is_ours", "open_embedder"]
 # transformers' name of a family: file and class of what embeds with it.
 FAMILIES = {
     "pe_audio_video": ("pe_av", "PEAVEmbedder"),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...data.prepared_clips import SourceError
-from ...loading import SavedModel, load_weights
+from ...loading import SavedModel, load_saved
 from .windows import WindowEmbedder, needs
 
 FRAMES_PER_WINDOW = 16  # of the published `-16-frame` variants; the others take any number
@@ -39,7 +39,7 @@ class PEAVEmbedder(WindowEmbedder):
             raise SourceError(f"PE-AV needs torchvision, which does not fit this torch: {error}") from error
         # transformers 5.23 prints on stdout that a docstring of this model is incomplete, in the midst of our JSON.
         with redirect_stdout(sys.stderr):
-            model = load_weights(PeAudioVideoModel, saved).to(device)
+            model = load_saved(PeAudioVideoModel, saved).to(device)
         asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
         try:
             self.processor: Any = PeAudioVideoProcessor.from_pretrained(saved.name, **asked)

@@ -11,7 +11,7 @@ from ...loading import SavedModel
 from .embedder import MODALITIES
 from .windows import WINDOW_SECONDS, WindowEmbedder, needs
 
-SAMPLING_RATE = 16000  # where the processor names none
+USUAL_RATE = 16000  # where the processor names none
 FRAMES_PER_SECOND = 1  # as EmbeddingGemma 2 takes them
 
 
@@ -72,4 +72,4 @@ def _sampling_rate(model: Any) -> int:
     """That of the processor's sound."""
     processor = getattr(model[0], "processor", None)
     parts: list[Any] = [getattr(processor, name, None) for name in ("feature_extractor", "audio_processor")]
-    return next((part.sampling_rate for part in parts if hasattr(part, "sampling_rate")), SAMPLING_RATE)
+    return next((part.sampling_rate for part in parts if hasattr(part, "sampling_rate")), USUAL_RATE)

@@ -201,5 +201,7 @@ def test_examples_are_short_and_told_in_the_readme():
     readme = (EXAMPLES / "README.md").read_text()
     for example in EXAMPLES.glob("*.py"):
         assert f"`{example.name}`" in readme
-        longest = {"checkpoint.py": 210, "visualize.py": 145}.get(example.name, 110)  # all that is released; four figures
+        longest = {"checkpoint.py": 210, "visualize.py": 145}.get(
+            example.name, 110
+        )  # all that is released; four figures
         assert len(example.read_text().splitlines()) <= longest

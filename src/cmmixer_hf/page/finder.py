@@ -131,10 +131,11 @@ class Finder:
         return os.path.abspath(os.path.join(self.folder, path))
 
     def describe(self, match: Match) -> dict[str, Any]:
-        """A match as programs get it: what is known of its file, an `id` in place of its path, its place and score."""
+        """A match as programs get it: what is known of its file, an `id` for its path, place, score, standing."""
         path = self.full_path(match.item["path"]) if "path" in match.item else ""
         facts = {key: value for key, value in match.item.items() if key != "path"}
-        return facts | {"title": match.title, "score": round(match.score, 4), "id": file_id(path)}
+        standing = {} if match.standing is None else {"standing": round(match.standing, 2)}
+        return facts | {"title": match.title, "score": round(match.score, 4), "id": file_id(path)} | standing
 
     def fit(self, clip: str, name: str, start: float, *, duck: bool = False) -> str:
         """A clip with an indexed track under it, as a new temporary file; `name` is the track's id.

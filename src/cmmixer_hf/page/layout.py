@@ -98,7 +98,7 @@ def _shown(finder: Finder, match: Match) -> dict[str, Any]:
     start = match.item.get("start", 0.0)
     return {
         "title": match.title,
-        "score": f"{match.score:.3f}",
+        "score": f"{match.score:.3f}" + ("" if match.standing is None else f" ({match.standing:+.1f} σ beyond noise)"),
         "position": match.position,
         "facts": facts_in_words(match.item),
         "start": start,

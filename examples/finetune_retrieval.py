@@ -4,8 +4,9 @@
     python examples/finetune_retrieval.py --clips prepared --model runs/pretrain --epochs 20   # one CPU, a small model
 
 Without `--model` the towers start from random weights: the arm that the paper lacks. With a model for retrieval both go
-on from where they are, on your own clips. The negatives of a step are all
-clips of all processes. Scores of the clips of `--test_split` go to `evaluation.json` in the run folder.
+on from where they are, on your own clips. The negatives of a clip are all others of one batch of all processes;
+accumulation adds none. `--validation_split` is scored on the way, and with `--best_metric video_to_audio/R@10` decides
+which weights are kept. Scores of the clips of `--test_split` go to `evaluation.json` in the run folder, at the end.
 """
 
 import json
@@ -16,7 +17,7 @@ from transformers import AutoConfig, set_seed
 
 from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data import load_prepared
-from cmmixer_hf.evaluation import EvaluateSettings, embed_clips, evaluate, evaluate_retrieval
+from cmmixer_hf.evaluation import DIRECTIONS, EvaluateSettings, embed_clips, evaluate, evaluate_retrieval
 from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 
@@ -26,10 +27,11 @@ class RetrievalSettings(TrainingSettings):
 
     epochs: int = field(default=100, metadata={"help": "passes over the clips"})
     warmup_epochs: float = field(default=10.0, metadata={"help": "epochs of linear warm-up"})
-    evaluation_epochs: int = field(default=10, metadata={"help": "evaluate every so many epochs; 0 only at the end"})
+    evaluation_epochs: int = field(default=10, metadata={"help": "score validation_split every so many epochs"})
     clips: str = field(default="prepared", metadata={"help": "folder that `cmmixer prepare` wrote"})
     train_split: str = field(default="train", metadata={"help": "split to train on"})
-    test_split: str = field(default="test", metadata={"help": "split to score on"})
+    validation_split: str = field(default="", metadata={"help": "split to score on the way; empty: none"})
+    test_split: str = field(default="test", metadata={"help": "split to score at the end"})
     model: str = field(
         default="", metadata={"help": "pre-trained or retrieval model, folder or Hub name; empty: random"}
     )
@@ -51,12 +53,14 @@ def main() -> None:
         extractor = CMMixerFeatureExtractor(image_size=model.config.image_size, num_frames=model.config.num_frames)
     clips = load_prepared(settings.clips)
     train_clips = clips.select_where("split", settings.train_split)
-    test_clips = clips.select_where("split", settings.test_split)
+    clips.select_where("split", settings.test_split)  # a split that is not there should not cost a training
+    validation_clips = clips.select_where("split", settings.validation_split) if settings.validation_split else None
 
-    def score(tower_pair: CMMixerForRetrieval) -> dict[str, float]:
-        return evaluate_retrieval(embed_clips(tower_pair, test_clips, extractor, progress=False))["video_to_audio"]
+    def score(model: CMMixerForRetrieval) -> dict[str, float]:
+        scores = evaluate_retrieval(embed_clips(model, validation_clips, extractor, progress=False))
+        return {f"{way}/{name}": value for way in DIRECTIONS for name, value in scores[way].items()}
 
-    train(model, train_clips, extractor, settings, evaluate=score)
+    train(model, train_clips, extractor, settings, evaluate=score if validation_clips else None)
     output = str(Path(settings.output_dir) / "evaluation.json")
     evaluate(EvaluateSettings(settings.clips, settings.output_dir, output=output, split=settings.test_split))
 

@@ -92,6 +92,38 @@ def test_a_model_for_retrieval_is_trained_on(clips, pretrained, tmp_path):
     )
 
 
+def test_the_best_weights_on_a_validation_split_are_kept(clips, pretrained, tmp_path):
+    best = ["--validation_split", "test", "--evaluation_epochs", "1", "--best_metric", "audio_to_video/R@1"]
+    run("finetune_retrieval.py", "--clips", clips, "--output_dir", str(tmp_path), *QUICK, "--model", pretrained, *best)
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"video_to_audio/median_rank", "audio_to_video/R@10"} <= entries[-1].keys()
+    assert (tmp_path / "best" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["finetune_classification.py", "trainer.py"])
+def test_random_weights_are_never_trained_unasked(name, clips, pretrained, tmp_path):
+    """A classifier from two towers, and two towers from a pre-trained model, have nothing to start from."""
+    CMMixerForRetrieval.from_encoder_pretrained(pretrained).save_pretrained(tmp_path / "towers")
+    arguments = [pretrained, clips, "--output_dir", str(tmp_path / "run")]
+    if name == "finetune_classification.py":
+        arguments = ["--clips", clips, "--model", str(tmp_path / "towers"), "--output_dir", str(tmp_path / "run")]
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "MissingWeightsError" in done.stderr
+    assert "load it with CMMixerFor" in done.stderr
+
+
+def test_transformers_trainer_trains_a_retriever(clips, pretrained, tmp_path):
+    CMMixerForRetrieval.from_encoder_pretrained(pretrained).save_pretrained(tmp_path / "first")
+    CMMixerProcessor.from_pretrained(pretrained).save_pretrained(tmp_path / "first")
+    flags = ["--max_steps", "3", "--per_device_train_batch_size", "2", "--use_cpu", "True", "--warmup_steps", "0"]
+    run("trainer.py", str(tmp_path / "first"), clips, "--output_dir", str(tmp_path / "run"), *flags)
+    before, after = (CMMixerForRetrieval.from_pretrained(tmp_path / name) for name in ("first", "run"))
+    assert not torch.equal(before.video_model.cls_token, after.video_model.cls_token)
+    assert CMMixerProcessor.from_pretrained(tmp_path / "run").feature_extractor.num_frames == 2
+
+
 def test_the_checkpoint_is_made_again(demo_folder, tmp_path):
     flags = ["--clips", "32", "--held_out", "8", "--pretraining_steps", "2"]
     folders = {"work": tmp_path / "work", "output": tmp_path / "model", "demo": demo_folder / "demo" / "seed-0"}

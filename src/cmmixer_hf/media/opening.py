@@ -5,6 +5,7 @@ No other file opens media to read them. Seconds count from where the earlier of 
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
+from .chunks import oversized_chunk
+
 Path = str | os.PathLike[str]
 Array = TypeVar("Array")
 
@@ -30,10 +33,12 @@ LONGEST = 1e6  # seconds; a header that says more than eleven days is wrong
 
 # A playlist or a concatenation list could make a local file read other files or the network.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf,wav,aiff,mp3,flac,ogg,aac"
+KNOWN_FORMATS = "MP4, MOV, 3GP, Matroska, WebM, MPEG-TS, MPEG, AVI, FLV, WMV, WAV, AIFF, MP3, FLAC, Ogg, Opus, AAC"
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 # Their clocks start anew every 26 hours; FFmpeg stamps what lies before that as negative.
 WRAPPING_FORMATS = {"mpegts", "mpeg"}
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
+ENCRYPTED = {"encv", "enca", "drmi", "drms"}  # tags of protected streams in MP4
 # FFmpegError is the rule; the others were seen on damaged files too.
 DECODE_ERRORS = (
     av.FFmpegError,
@@ -89,7 +94,8 @@ def open_source(path: Path) -> Iterator[Source]:
     except DECODE_ERRORS as error:
         what = getattr(error, "strerror", None) or error
         reason = f"damaged, truncated or not a known media file ({type(error).__name__}: {what})"
-        raise MediaError(os.fspath(path), reason, "check that it plays; fetch or convert it again") from error
+        advice = f"check that it plays; fetch it again, or convert it to one of {KNOWN_FORMATS}"
+        raise MediaError(os.fspath(path), reason, advice) from error
 
 
 def _check_file(path: Path) -> str:
@@ -125,6 +131,8 @@ class Source:
         self.origin = self.reached = 0.0  # `reached`: end of the data read since `packets` was called
         self._load({})
         streams = [stream for stream in (self.video, self.audio) if stream]
+        if any(side in ENCRYPTED for stream in self.container.streams for side in (str(stream.codec_tag),)):
+            raise MediaError(self.path, "is encrypted (DRM)", "get a copy without protection")
         if not streams:
             raise MediaError(self.path, "has neither a video nor an audio stream", "give a video or a sound file")
         self.origin = min(float((s.start_time or 0) * (s.time_base or 0)) for s in streams)
@@ -143,6 +151,8 @@ class Source:
         self._load({} if guess_stamps else {"fflags": "nofillin"})
 
     def _load(self, options: dict[str, str]) -> None:
+        if claim := oversized_chunk(self._name):
+            raise MediaError(self.path, f"damaged: {claim}", "fetch or convert it again")
         self.container = av.open(self._name, options=OPEN_OPTIONS | options, metadata_errors="ignore")
         self.video, self.audio = self._main("video"), self._main("audio")
         if self.video:
@@ -164,6 +174,8 @@ class Source:
         stated, name = (self.container.duration or 0) / av.time_base, self.container.format.name
         # Matroska states the last time stamp: the length only where the first one is zero.
         believed = name not in UNTIMED_FORMATS and not ("matroska" in name and self.origin > STARTS_LATE)
+        if believed and len(self.container.streams) > len(streams):  # the header's is that of the longest of all
+            stated = max((self._stated_end(stream) for stream in streams), default=0.0)
         if believed and 0 < stated < LONGEST:
             return stated
         for _ in self.packets(*streams):
@@ -172,6 +184,16 @@ class Source:
             raise MediaError(self.path, "holds no timed picture or sound", "check that it plays, or convert it")
         self.reopen()
         return self.reached
+
+    def _stated_end(self, stream: Stream) -> float:
+        """Where the header says that a stream ends; infinity if it does not say."""
+        if stream.duration is not None and stream.time_base is not None:
+            return float(((stream.start_time or 0) + stream.duration) * stream.time_base) - self.origin
+        try:
+            hours, minutes, seconds = stream.metadata.get("DURATION", "").split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+        except ValueError:
+            return math.inf
 
     @property
     def is_whole(self) -> bool:

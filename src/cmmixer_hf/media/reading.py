@@ -213,7 +213,8 @@ def read_clip(
     with open_source(path) as source:
         first, last = start or 0.0, source.duration if end is None else min(end, source.duration)
         if not 0 <= first < last:
-            reason = f"holds {source.duration:.2f} s, nothing from {first} to {last} s"
+            wanted = f"from {first:g} s on" if end is None else f"from {first:g} to {end:g} s"
+            reason = f"holds {source.duration:.2f} s, nothing {wanted}"
             raise MediaError(source.path, reason, "choose start and end inside the file")
         times = segment_midpoints(last - first, sampling.num_frames, start=first)
         span = Span(times, first, math.inf if end is None else last)

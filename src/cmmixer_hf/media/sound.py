@@ -228,7 +228,8 @@ def read_sounds(source: Source, spans: Iterable[Span], length: float, rate: int)
             continue
         while upcoming and upcoming.start - PRE_ROLL - MARGIN <= max(end, sound.end):
             starts = upcoming.starts(length)
-            sound.ask(starts)
+            if begin is None or upcoming.end >= begin:  # else it lies in a hole, perhaps with thousands of others
+                sound.ask(starts)
             begun.append((upcoming, starts.max()))
             upcoming = next(coming, None)
         reader.take(packet, begin, end)

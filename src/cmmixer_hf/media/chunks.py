@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
-ENDIANNESS: dict[bytes, Literal["little", "big"]] = {
+Order = Literal["little", "big"]
+BYTE_ORDERS: dict[bytes, Order] = {
     b"RIFF": "little",
     b"RF64": "little",
     b"RIFX": "big",

@@ -242,7 +242,9 @@ class Source:
         """Frames of a packet; None if it is damaged, or padding, or refers to frames that were not decoded."""
         try:
             return packet.decode()
-        except av.InvalidDataError:
+        except (EOFError, MemoryError):
+            raise
+        except av.FFmpegError:  # decoders know many words for it
             return None
 
     def cut_off(self, where: str, cause: Exception | None = None) -> NoReturn:

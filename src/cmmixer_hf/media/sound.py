@@ -186,7 +186,8 @@ class SoundReader:
 
     def extract(self, span: Span) -> Extract[Waves]:
         """A span's windows (K, size) in [-1, 1]."""
-        path, wanted = self.source.path, len(span.times) * self.sound.length
+        path, within = self.source.path, min(span.end, self.source.duration) - span.start
+        wanted = min(within, len(span.times) * self.sound.length)  # windows may overlap
         inside = [lost for instant, lost in self.damaged if span.start <= instant <= span.end]
         if sum(inside) > MOST_DAMAGE * wanted:
             return Extract(error=MediaError(path, f"{sum(inside):.1f} s of its sound are damaged", "fetch it again"))

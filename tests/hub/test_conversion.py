@@ -13,8 +13,8 @@ from cmmixer_hf.hub.conversion import (
     ConvertSettings,
     WeightsFileError,
     convert,
+    fill_weights,
     infer_config,
-    load_weights,
     read_weights,
 )
 from cmmixer_hf.models.patching import sincos_positions
@@ -74,7 +74,7 @@ LAYOUTS = {"transformers": dict, "original": as_original, "released": as_release
 def test_the_encoder_is_vit_maes(vit_mae, layout):
     state = LAYOUTS[layout](vit_mae.state_dict())
     model = CMMixerForPreTraining(infer_config(state, image_size=SIDE)).eval()
-    report = load_weights(model, state)
+    report = fill_weights(model, state)
     assert sorted([*report.used, *report.replaced]) == sorted(state)
     assert not report.missing
     assert not report.unused
@@ -92,7 +92,7 @@ def test_the_encoder_is_vit_maes(vit_mae, layout):
 def test_a_decoder_of_the_same_width_predicts_what_vit_mae_predicts(vit_mae):
     state = vit_mae.state_dict()
     model = CMMixerForPreTraining(infer_config(state, image_size=SIDE, mask_ratio=0.75)).eval()
-    load_weights(model, state)
+    fill_weights(model, state)
     picture, noise = torch.randn(2, 3, SIDE, SIDE), torch.rand(2, 16)
     stack = picture[:, None]
     ours = model(pixel_values=stack, audio_values=stack, mixing_mask=torch.ones(2, 1, 1, SIDE, SIDE), noise=noise)
@@ -104,14 +104,14 @@ def test_a_decoder_of_the_same_width_predicts_what_vit_mae_predicts(vit_mae):
 
 def test_any_number_of_frames_and_any_size_follows_without_surgery(vit_mae):
     model = CMMixerForPreTraining(infer_config(vit_mae.state_dict()))
-    load_weights(model, vit_mae.state_dict())
+    fill_weights(model, vit_mae.state_dict())
     assert model.cmmixer(torch.randn(1, 3, 3, 32, 80)).last_hidden_state.shape == (1, 1 + 3 * 10, HIDDEN)
 
 
 def test_a_decoder_of_another_width_is_left_out_and_told(vit_mae):
     state = vit_mae.state_dict() | {"extra.weight": torch.zeros(1)}
     model = CMMixerForPreTraining(infer_config(state, decoder_hidden_size=64))
-    report = load_weights(model, state)
+    report = fill_weights(model, state)
     assert "(32, 128) instead of (64, 128) of decoders.0.embed.weight" in str(report)
     assert report.unused == ["extra.weight"]
     assert {"decoders.0.embed.weight", "decoders.0.mask_token"} <= set(report.missing)
@@ -122,7 +122,7 @@ def test_a_decoder_of_another_width_is_left_out_and_told(vit_mae):
 def test_duet_gets_a_decoder_for_each_modality(vit_mae):
     state = as_released(vit_mae.state_dict())
     model = CMMixerForPreTraining(infer_config(state, decoder_type="duet"))
-    report = load_weights(model, state)
+    report = fill_weights(model, state)
     assert not report.missing
     assert report.used["module.mask_token"] == ["decoders.0.mask_token", "decoders.1.mask_token"]
     assert report.used["module.decoder_pred_mel.bias"] == ["decoders.1.heads.audio.bias"]
@@ -146,7 +146,7 @@ def test_old_names_of_transformers_are_known(vit_mae):
             name = name.replace(new, before)
         old[name] = tensor
     models = [CMMixerForPreTraining(infer_config(old)) for _ in range(2)]
-    reports = [load_weights(model, state) for model, state in zip(models, (old, vit_mae.state_dict()), strict=True)]
+    reports = [fill_weights(model, state) for model, state in zip(models, (old, vit_mae.state_dict()), strict=True)]
     assert not reports[0].missing
     torch.testing.assert_close(models[0].state_dict(), models[1].state_dict(), rtol=0, atol=0)
 
@@ -156,7 +156,7 @@ def test_weights_without_an_encoder_are_refused():
         infer_config({"conv1.weight": torch.zeros(1)})
     small = CMMixerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     with pytest.raises(ValueError, match=r"incomplete.*cls_token"):
-        load_weights(CMMixerForPreTraining(small), {"norm.weight": torch.zeros(32)})
+        fill_weights(CMMixerForPreTraining(small), {"norm.weight": torch.zeros(32)})
 
 
 @pytest.mark.parametrize("keep_decoder", [True, False])
@@ -251,7 +251,7 @@ def test_weights_are_read_from_files_and_folders(vit_mae, tmp_path, kind):
         vit_mae.save_pretrained(source)
     read = read_weights(str(source))
     if kind == "folder":  # transformers itself writes the names of its version 4
-        assert not load_weights(CMMixerForPreTraining(infer_config(read)), read).missing
+        assert not fill_weights(CMMixerForPreTraining(infer_config(read)), read).missing
     else:
         assert read.keys() == state.keys()
     with pytest.raises(FileNotFoundError, match="holds no weights"):

@@ -8,7 +8,7 @@ from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAECo
 
 from cmmixer_hf import CAVMAEForAudioVisualClassification, CAVMAEForPreTraining, CAVMAEForRetrieval, CAVMAEModel
 from cmmixer_hf.cli import main
-from cmmixer_hf.hub.conversion import ConvertSettings, build, convert, load_weights
+from cmmixer_hf.hub.conversion import ConvertSettings, build, convert, fill_weights
 from cmmixer_hf.models.patching import sincos_positions
 
 HIDDEN, HEADS, WIDE, WIDTH, DECODER_HEADS = 128, 2, 96, 32, 16
@@ -179,7 +179,7 @@ def bare(state: Weights) -> Weights:
 
 def converted(state: Weights, **settings):
     model, _, layout = build(state, ConvertSettings("", "", **settings))
-    return model.eval(), load_weights(model, state, layout)
+    return model.eval(), fill_weights(model, state, layout)
 
 
 # What the tests hold

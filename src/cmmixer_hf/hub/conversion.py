@@ -91,7 +91,7 @@ def convert(settings: ConvertSettings) -> ConversionReport:
     with new_directory(settings.output_dir) as folder:
         state = read_weights(settings.source)
         model, extractor, layout = build(state, settings)
-        report = load_weights(model, state, layout)
+        report = fill_weights(model, state, layout)
         model.save_pretrained(folder)
         extractor.save_pretrained(folder)
         (folder / "conversion.txt").write_text(f"{report}\n", encoding="utf-8")
@@ -118,7 +118,7 @@ def build(
     return model, CMMixerFeatureExtractor(), MAE
 
 
-def load_weights(model: PreTrainedModel, state: Mapping[str, Tensor], layout: Layout = MAE) -> ConversionReport:
+def fill_weights(model: PreTrainedModel, state: Mapping[str, Tensor], layout: Layout = MAE) -> ConversionReport:
     """Fill `model` with another implementation's weights, given by its own names.
 
     Raises:
@@ -142,16 +142,16 @@ def _account(
 ) -> dict[str, Tensor]:
     """What one of their weights fills of ours, by name; the report has it in one of its lists."""
     name = bare_name(theirs)
-    found = {ours: part for known, part in layout.translate(name, tensor) for ours in _places(known, places)}
-    misfits = [ours for ours, part in found.items() if part.shape != places[ours].shape]
+    filled = {ours: part for known, part in layout.translate(name, tensor) for ours in _places(known, places)}
+    misfits = [ours for ours, part in filled.items() if part.shape != places[ours].shape]
     if re.search(layout.inactive, name):
         report.inactive.append(theirs)
     elif misfits:
         wrong = misfits[-1]
-        report.unfitting[theirs] = f"{tuple(found[wrong].shape)} instead of {tuple(places[wrong].shape)} of {wrong}"
-    elif found:
-        report.used[theirs] = list(found)
-        return found
+        report.unfitting[theirs] = f"{tuple(filled[wrong].shape)} instead of {tuple(places[wrong].shape)} of {wrong}"
+    elif filled:
+        report.used[theirs] = list(filled)
+        return filled
     elif POSITIONS.search(name):
         report.replaced[theirs] = layout.distance(name, tensor)
     else:

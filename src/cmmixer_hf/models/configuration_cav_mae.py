@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_cmmixer import DIRECTIONS, check_choices, check_divisible
+from .configuration_cmmixer import LOSS_DIRECTIONS, check_choices, check_divisible
 from .masking import MASK_STRUCTURES, check_hides
 
 STREAMS = ("joint", "audio", "video")
@@ -106,7 +106,7 @@ class CAVMAEConfig(PreTrainedConfig):
         """Refuse a word that names no mask, direction or stream."""
         choices = {
             "audio_mask_structure": tuple(MASK_STRUCTURES),
-            "contrastive_direction": DIRECTIONS,
+            "contrastive_direction": LOSS_DIRECTIONS,
             "classifier_stream": STREAMS,
         }
         check_choices(self, choices)

@@ -10,7 +10,7 @@ from .mixing import check_mixer
 
 DECODER_TYPES = ("solo", "duet")
 LOSS_REGIONS = ("masked", "all")
-DIRECTIONS = ("symmetric", "video_to_audio")
+LOSS_DIRECTIONS = ("symmetric", "video_to_audio")
 
 
 @strict
@@ -110,7 +110,7 @@ class CMMixerConfig(PreTrainedConfig):
 
     def validate_choices(self) -> None:
         """Refuse a word that names no decoder, loss region, direction or mixer, and options that the mixer lacks."""
-        choices = {"decoder_type": DECODER_TYPES, "loss_on": LOSS_REGIONS, "contrastive_direction": DIRECTIONS}
+        choices = {"decoder_type": DECODER_TYPES, "loss_on": LOSS_REGIONS, "contrastive_direction": LOSS_DIRECTIONS}
         check_choices(self, choices)
         check_mixer(self.mixer, self.mixer_kwargs or {})
 

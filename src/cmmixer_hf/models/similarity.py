@@ -26,7 +26,12 @@ def pool_segments(segments: Tensor) -> Tensor:
 
 
 def combine_queries(query: Tensor, *, plus: Sequence[Tensor] = (), minus: Sequence[Tensor] = ()) -> Tensor:
-    """A flexible query (§5.2): normalise(a + b − c), segment by segment, (K, dim). Scale `b` or `c` to weigh it.
+    """A flexible query (§5.2): normalise(a + b − c), segment by segment.
+
+    Args:
+        query: a, L2-normalised segment embeddings, (K, dim).
+        plus: every b, of the same shape; scale it to weigh it.
+        minus: every c, likewise.
 
     >>> import torch
     >>> a, b = torch.eye(4)[None, 0], torch.eye(4)[None, 1]

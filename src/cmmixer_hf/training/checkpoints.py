@@ -300,13 +300,13 @@ class RunState:
             name = differing[0]
             was, now = (str(values.get(name))[:50] for values in (saved, self.identity))
             raise CheckpointError(
-                f"{folder} holds a run with {name} = {was}, this one has {now}: {ADVICE.get(name, 'set it back')}, "
+                f"{folder} holds a run with {name} = {was}, this one has {now}: {_ADVICE.get(name, 'set it back')}, "
                 "choose another output_dir or start over with resume=false"
             )
 
 
 # What to do where the name of what differs does not say it.
-ADVICE = {
+_ADVICE = {
     "clips_that_compete": "accumulation adds no negatives, so set batch_size, accumulation_steps and processes back",
     "steps": "only a finished run can be made longer, so set epochs or max_steps back",
 }

@@ -14,7 +14,7 @@ from ..models.modeling_cmmixer import CMMixerForPreTraining
 from .model_inputs import forward_names, without_adapters
 from .settings import TrainingSettings
 
-SMALL = {
+_SMALL = {
     "image_size": 96, "hidden_size": 192, "num_hidden_layers": 6, "num_attention_heads": 3, "intermediate_size": 768,
     "decoder_hidden_size": 64, "decoder_num_hidden_layers": 2, "decoder_num_attention_heads": 1,
     "decoder_intermediate_size": 256,
@@ -57,11 +57,11 @@ def warn_of_days(model: PreTrainedModel, settings: TrainingSettings, *, steps: i
         return
     samples = steps * settings.batch_size * settings.accumulation_steps
     fields = {name: getattr(model.config, name) for name in CMMixerConfig.__annotations__}
-    small = CMMixerConfig(**(fields | SMALL))
+    small = CMMixerConfig(**(fields | _SMALL))
     rate = HOUR * _operations_per_second()
     hours, few = (samples * _operations(config) / rate for config in (model.config, small))
     if hours > 1:
-        sizes = ", ".join(f"{name}={SMALL[name]}" for name in list(SMALL)[:3])
+        sizes = ", ".join(f"{name}={_SMALL[name]}" for name in list(_SMALL)[:3])
         _logger.warning(
             "%d steps of this model take about %s on this CPU; with %s they take about %s",
             *(steps, _duration(hours), sizes, _duration(few)),

@@ -19,7 +19,7 @@ from .settings import TrainingSettings
 LOSSES = ("loss", "video_loss", "audio_loss", "contrastive_loss", "kl_loss", "matching_loss")
 # What differs between two runs of the same training.
 TIMINGS = ("samples_per_second", "waiting", "memory_gb")
-ADVICE = (
+_ADVICE = (
     "try a smaller learning rate, a longer warm-up, a smaller max_gradient_norm, or mixed_precision=no, in another "
     "output_dir or with resume=false"
 )
@@ -177,7 +177,7 @@ class TrainingLog:
         if len(bad):
             step, rate = self.step - len(losses) + 1 + bad[0], rates[bad[0]]
             raise TrainingDivergedError(
-                f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:.2e}: {ADVICE}"
+                f"the loss is {losses[bad[0]]} at step {step}, learning rate {rate:.2e}: {_ADVICE}"
             )
 
     def _refuse_divergence(self, rates: Sequence[float], mean: float) -> None:
@@ -186,7 +186,7 @@ class TrainingLog:
         if factor and mean > factor * max(first, 1.0):
             raise TrainingDivergedError(
                 f"the loss is {mean:.3g} at step {self.step}, learning rate {rates[-1]:.2e}, after {first:.3g} at the "
-                f"start: {ADVICE}; or raise divergence_factor ({factor:g})"
+                f"start: {_ADVICE}; or raise divergence_factor ({factor:g})"
             )
 
     def _memory(self) -> float:

@@ -27,7 +27,7 @@ from ..evaluation.results import model_index, read_scores, results_table
 from ..loading import find_class, read_saved
 from .settings import FREE
 
-TEMPLATE = Path(__file__).with_suffix(".md")
+_TEMPLATE = Path(__file__).with_suffix(".md")
 APACHE = "apache-2.0"
 PACKAGE = "cmmixer_hf"
 # What a class does, what it is for, and how the Hub calls that, by the end of its name.
@@ -130,7 +130,7 @@ def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCar
         data.metrics = sorted({result.metric_type for result in data.eval_results})
     return ModelCard.from_template(
         data,
-        template_path=str(TEMPLATE),
+        template_path=str(_TEMPLATE),
         **asdict(facts) | {"name": name},
         summary=summary,
         purpose=purpose,
@@ -204,13 +204,15 @@ def _compute(folder: Path, settings: dict[str, Any]) -> list[str]:
 
 def _settings_table(settings: dict[str, Any]) -> str:
     """Settings that change the result as a Markdown table, without paths of the machine where it ran."""
-    told = {
+    shown = {
         name: value
         for name, value in settings.items()
         if name not in FREE and not (isinstance(value, str) and os.sep in value)
     }
     return (
-        "\n".join(["| setting | value |", "|---|---|", *(f"| `{n}` | {v} |" for n, v in told.items())]) if told else ""
+        "\n".join(["| setting | value |", "|---|---|", *(f"| `{n}` | {v} |" for n, v in shown.items())])
+        if shown
+        else ""
     )
 
 
@@ -225,8 +227,8 @@ def _protocol(evaluation: dict[str, Any], facts: CardFacts) -> str:
     name, _ = _measured_on(evaluation, facts)
     data = evaluation.get("data", {})
     how = {key: data.get(key) for key in ("clips", "split", "fold")} | evaluation.get("protocol", {})
-    told = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in how.items() if value is not None)
-    return f"Measured on {name}{' (' + told + ')' if told else ''}. Shares are in percent, ranks count from 1."
+    shown = "; ".join(f"{key.replace('_', ' ')}: {value}" for key, value in how.items() if value is not None)
+    return f"Measured on {name}{' (' + shown + ')' if shown else ''}. Shares are in percent, ranks count from 1."
 
 
 def _read(path: Path) -> dict[str, Any]:

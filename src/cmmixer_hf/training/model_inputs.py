@@ -49,7 +49,7 @@ class ModelInputs:
         self.columns = [column for name, column in COLUMNS.items() if name in names]
         labels = LabelNames.of(model.config) if "labels" in names else None
         self.collate = partial(collate_clips, columns=self.columns, labels=labels)
-        self.others = [name for name in ("track_id", "labels") if name in names]
+        self.unchanged = [name for name in ("track_id", "labels") if name in names]
         self.repeats = settings.repeats
         self.make_stacks = StackMaker(
             extractor,
@@ -68,5 +68,5 @@ class ModelInputs:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The arguments; the samples of one clip lie next to one another."""
-        others = {name: batch[name].repeat_interleave(self.repeats, 0) for name in self.others}
-        return self.make_stacks(batch) | others
+        unchanged = {name: batch[name].repeat_interleave(self.repeats, 0) for name in self.unchanged}
+        return self.make_stacks(batch) | unchanged

@@ -81,7 +81,7 @@ class TrainingSettings:
     )
     max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm; 0 does not"})
     mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
-        default=None, metadata={"help": "of the forward pass; by default what `accelerate launch` was told, else no"}
+        default=None, metadata={"help": "of the forward pass; by default that of `accelerate launch`, else no"}
     )
     activation_checkpointing: bool = field(
         default=False, metadata={"help": "compute activations twice instead of keeping them: slower, in less memory"}

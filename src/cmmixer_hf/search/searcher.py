@@ -225,7 +225,11 @@ def _answers(
     placed = (
         replace(match, asked=place) for place, matches in zip(found.places, results, strict=True) for match in matches
     )
-    best: dict[object, Match] = {}
+    best: list[Match] = []
+    seen: set[object] = set()  # files, and copies of them
     for match in sorted(placed, key=lambda match: -match.score):
-        best.setdefault(match.item.get("path", id(match)), match)
-    return [Answer(part, list(best.values())[:k])]
+        files = {one.item.get("path", id(match)) for one in (match, *match.also)}
+        if not files & seen:
+            best.append(match)
+        seen |= files
+    return [Answer(part, best[:k])]

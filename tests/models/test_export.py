@@ -15,7 +15,7 @@ CMMIXER = {
 }
 CAV_MAE = {
     "CAVMAEModel": ["pixel_values", "audio_values"],
-    "CAVMAEForPreTraining": ["pixel_values", "audio_values", "video_noise", "audio_noise"],
+    "CAVMAEForPreTraining": ["pixel_values", "audio_values", "frame", "video_noise", "audio_noise"],
     "CAVMAEForRetrieval": ["pixel_values", "audio_values"],
     "CAVMAEForAudioVisualClassification": ["pixel_values", "audio_values"],
 }
@@ -32,7 +32,7 @@ def make(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         config = cmmixer_hf.CAVMAEConfig(image_size=32, num_frames=2, audio_length=64, num_mel_bins=32, **SMALL)
         sound, tokens = (2, 64, 32), {"video_noise": 4, "audio_noise": 8}
     made = {"pixel_values": torch.randn(2, 2, 3, 32, 32), "audio_values": torch.randn(sound)}
-    made |= {"mixing_mask": torch.rand(2, 2, 1, 32, 32).round()}
+    made |= {"mixing_mask": torch.rand(2, 2, 1, 32, 32).round(), "frame": torch.tensor([0, 1])}
     made |= {key: torch.rand(2, count) for key, count in tokens.items()}
     model = getattr(cmmixer_hf, name)(config).eval()
     return model, {key: made[key] for key in (CMMIXER | CAV_MAE)[name]}

@@ -67,3 +67,29 @@ def test_saving_and_loading_changes_nothing(processor, video, tmp_path):
     assert isinstance(loaded, CMMixerProcessor)
     assert loaded.model_input_names == ["pixel_values", "audio_values"]
     assert torch.equal(loaded(audio=video)["audio_values"], processor(audio=video)["audio_values"])
+
+
+def test_files_as_bytes_open_files_and_records(clip_files, extractor):
+    import io
+
+    processor = CMMixerProcessor(extractor)
+    path, data = str(clip_files[0]), clip_files[0].read_bytes()
+    expected = processor(videos=path, audio=path)
+    for given in (data, io.BytesIO(data), {"bytes": data, "path": None}, {"bytes": None, "path": path}):
+        got = processor(videos=given)["pixel_values"]
+        assert got.equal(expected["pixel_values"])
+    assert processor(audio=[data, path])["audio_values"].shape[0] == 2
+
+
+def test_waveforms_and_records_are_a_batch(extractor):
+    processor, draw = CMMixerProcessor(extractor), np.random.default_rng(0)
+    waves = [draw.uniform(-1, 1, size).astype(np.float32) for size in (48000, 80000, 50000)]
+    together = processor(audio=waves, sampling_rate=16000)["audio_values"]
+    records = processor(audio=[{"array": wave, "sampling_rate": 16000} for wave in waves])["audio_values"]
+    alone = [processor(audio=wave, sampling_rate=16000)["audio_values"][0] for wave in waves]
+    assert together.equal(records)
+    assert all(one.equal(other) for one, other in zip(together, alone, strict=True))
+    with pytest.raises(ValueError, match="44100"):
+        processor(audio={"array": waves[0], "sampling_rate": 44100})
+    with pytest.raises(ValueError, match="videos="):
+        processor(images=np.zeros((2, 8, 8, 3), np.uint8))

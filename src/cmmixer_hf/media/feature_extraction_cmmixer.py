@@ -148,7 +148,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             data["pixel_values"] = torch.stack(stacks)
         if audio is not None:
             self._check_rate(sampling_rate)
-            sounds = _as_batch(audio, rank=self._clip_rank.get(_rank(audio), 2))
+            sounds = _as_batch(audio, rank=1 if self._are_waveforms(audio) else self._clip_rank.get(_rank(audio), 2))
             clips = [_to_float(_to_tensor(sound, device)) for sound in sounds]
             data["audio_values"] = self._sounds_to_stacks(clips, augment=augment, generator=generator)
         if return_tensors == "np":
@@ -221,6 +221,12 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
     def _sounds_to_stacks(self, clips: Sequence[Tensor], *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """Sound of each clip as float, (K, samples) or (samples,) → what the model takes; never augmented (§4.3)."""
         return self.spectrograms(torch.stack([self._cut(clip) for clip in clips]))
+
+    def _are_waveforms(self, audio: Any) -> bool:
+        """Whether a list holds waveforms, one a clip, and not the K windows of one clip."""
+        if not isinstance(audio, (list, tuple)) or _rank(audio) != 2:
+            return False
+        return len(audio) != self.num_frames or any(len(sound) != self.window_samples for sound in audio)
 
     def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames."""

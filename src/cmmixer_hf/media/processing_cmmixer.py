@@ -1,13 +1,12 @@
 """File in, tensors out: decoding and feature extraction in one call."""
 
 import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from transformers import BatchFeature, ProcessorMixin
 
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
+from .inputs import read_media, waveform_records
 from .reading import Clip, Sampling, read_clip
 
 
@@ -47,6 +46,7 @@ class CMMixerProcessor(ProcessorMixin):
         videos: Any = None,
         audio: Any = None,
         *,
+        images: Any = None,
         start: float | None = None,
         end: float | None = None,
         **kwargs: Any,
@@ -54,8 +54,11 @@ class CMMixerProcessor(ProcessorMixin):
         """Make the stacks of one or several files.
 
         Args:
-            videos: path of a video file or a list of them, or what the feature extractor takes.
-            audio: path of an audio or video file whose sound is wanted, or a list, or what the feature extractor takes.
+            videos: a video file (path, bytes, open file, or record of a `Video` column), a list of them, or what the
+                feature extractor takes.
+            audio: an audio or video file whose sound is wanted, in the same ways, records `{"array", "sampling_rate"}`
+                of an `Audio` column, or what the feature extractor takes.
+            images: not taken: the message says what is.
             start, end: part of the files to use, in seconds; all of it by default.
             kwargs: passed to the feature extractor (`augment`, `generator`, `device`, `return_tensors`).
 
@@ -73,18 +76,14 @@ class CMMixerProcessor(ProcessorMixin):
         def read_sound(path: str | os.PathLike) -> Clip:
             return read_clip(path, sampling, start=start, end=end, video=False)
 
-        videos = _read_paths(videos, lambda path: read_frames(path).frames)
-        audio = _read_paths(audio, lambda path: read_sound(path).waveforms)
+        if images is not None:
+            raise ValueError("a clip is given as videos=, frames (K, height, width, 3) or files; got images=")
+        audio, rate = waveform_records(audio)
+        if rate is not None:
+            kwargs.setdefault("sampling_rate", rate)
+        videos = read_media(videos, lambda path: read_frames(path).frames)
+        audio = read_media(audio, lambda path: read_sound(path).waveforms)
         return self.feature_extractor(videos=videos, audio=audio, **kwargs)
-
-
-def _read_paths(value: Any, read: Callable[[str | os.PathLike], np.ndarray | None]) -> Any:
-    """Paths become arrays; anything else stays."""
-    if isinstance(value, (str, os.PathLike)):
-        return [read(value)]
-    if isinstance(value, Sequence) and len(value) and all(isinstance(item, (str, os.PathLike)) for item in value):
-        return [read(item) for item in value]
-    return value
 
 
 __all__ = ["CMMixerProcessor"]

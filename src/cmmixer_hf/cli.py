@@ -77,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         answer = _run(verb, words[1:])
         return answer if isinstance(answer, int) else 0
     except KeyboardInterrupt:
-        print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr)
+        print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr, flush=True)
+        if arguments is None:
+            os._exit(STOPPED)  # libraries take seconds to put themselves away
         return STOPPED
     except _mendable() as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC

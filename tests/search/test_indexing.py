@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import write_noise_clip
@@ -200,6 +202,22 @@ def test_what_does_not_fit_is_refused_before_anything_is_embedded(
     assert not worked_on
     with FileLock(Path(settings.index) / ".lock"), pytest.raises(SourceError, match="another run is writing"):
         build_index(settings)
+
+
+def test_precision_and_what_is_computed_in_are_choices_that_move_scores_a_little(settings, library, tmp_path):
+    build_index(settings)
+    exact = RetrievalIndex.load(settings.index)
+    coarse = replace(settings, index=str(tmp_path / "coarse"), compute="bfloat16", precision="int8")
+    build_index(coarse)
+    index = RetrievalIndex.load(coarse.index)
+    assert (exact.facts.precision, index.facts.precision) == ("float16", "int8")
+    (query,) = exact.store.candidates(np.ones((1, exact.facts.size), np.float32), 1, {})
+    first, second = (found.search(query.segments[0], k=1)[0] for found in (exact, index))
+    assert first.title == second.title
+    assert 0 < abs(second.score - first.score) < 0.02
+    build_index(replace(coarse, precision=None))  # what is not given stays
+    with pytest.raises(ModelMismatchError, match="precision int8, not float16"):
+        build_index(replace(coarse, precision="float16"))
 
 
 def test_a_library_without_one_usable_file_is_an_error(settings, library, capsys):

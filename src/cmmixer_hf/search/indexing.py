@@ -88,7 +88,8 @@ def build_index(settings: IndexSettings) -> None:
         plan = _plan(library, settings, facts, unfinished) if state.is_main_process else None
         (plan,) = broadcast_object_list([plan])
         share = plan.todo[state.process_index :: state.num_processes]
-        _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
+        with torch.autocast(state.device.type, torch.bfloat16, enabled=settings.compute == "bfloat16"):
+            _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
         _wait_for_everyone(state)
         if state.is_main_process:
             print("\n".join(notes), end="\n" if notes else "")

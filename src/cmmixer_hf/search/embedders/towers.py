@@ -54,7 +54,9 @@ class TowerEmbedder:
     def embed_batch(self, clips: Sequence[np.ndarray], modality: str, *, is_query: bool = False) -> Tensor:
         """Embed frames (K, height, width, 3) or windows (K, samples): (clips, K, size) on the CPU."""
         videos, audio = (list(clips), None) if modality == "video" else (None, list(clips))
-        return self._embed(self.extractor(videos=videos, audio=audio, device=self.model.device), modality)
+        with torch.autocast(self.model.device.type, enabled=False):  # whatever the model computes in
+            stacks = self.extractor(videos=videos, audio=audio, device=self.model.device)
+        return self._embed(stacks, modality)
 
     def embed_text(self, texts: Sequence[str], target: str) -> Tensor:
         """These models know no words.

@@ -9,13 +9,6 @@ from torch import Tensor, nn
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.audio_utils import mel_filter_bank
 
-# Settings of the spectrogram: §4.3's, and those of the code that its authors released (librosa's at 44.1 kHz), whose
-# 224 mels and 225 columns are the image as they are.
-PRESETS: dict[str, dict[str, int]] = {
-    "paper": {"sampling_rate": 16000, "n_fft": 400, "win_length": 400, "hop_length": 160, "num_mel_bins": 128},
-    "code": {"sampling_rate": 44100, "n_fft": 2048, "win_length": 2048, "hop_length": 512, "num_mel_bins": 224},
-}
-
 
 class CMMixerFeatureExtractor(FeatureExtractionMixin):
     r"""Makes `pixel_values` from frames and `audio_values` from windows of sound.
@@ -92,17 +85,6 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         # These two names are the ones that transformers leaves out of the saved JSON.
         self.mel_filters = self._make_mel_filters().astype(np.float32)
         self.window = self._make_window().numpy()
-
-    @classmethod
-    def from_preset(cls, name: str, **settings: Any) -> "CMMixerFeatureExtractor":
-        """The extractor with spectrograms of the `"paper"` (the default) or of its authors' `"code"`.
-
-        `settings` override. `audio_mean` and `audio_std` stay those of 128 mels at 16 kHz: give your own data's if they
-        matter. Raises ValueError for another name.
-        """
-        if name not in PRESETS:
-            raise ValueError(f"expected one of the presets {', '.join(PRESETS)}, got {name!r}")
-        return cls(**PRESETS[name] | settings)
 
     def __call__(
         self,

@@ -102,7 +102,7 @@ def write_model_card(folder: str | Path, *, evaluated: bool = True, **facts: Any
         raise ValueError(f"{min(unknown)!r} is no field of CardFacts: {', '.join(asdict(CardFacts()))}")
     kept = _read(folder / "card.yaml") | facts
     if kept:
-        (folder / "card.yaml").write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True))
+        (folder / "card.yaml").write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), encoding="utf-8")
     target = folder / "README.md"
     render_model_card(folder, evaluated=evaluated).save(target)
     return target
@@ -191,7 +191,9 @@ def _compute(folder: Path, settings: dict[str, Any]) -> list[str]:
     """Sentences on how long it took, and on what."""
     environment = _read(folder / "environment.json")
     history = folder / "metrics.jsonl"
-    entries = [json.loads(line) for line in history.read_text().splitlines()] if history.exists() else []
+    entries = (
+        [json.loads(line) for line in history.read_text(encoding="utf-8").splitlines()] if history.exists() else []
+    )
     processes = environment.get("processes", 1)
     sentences = []
     if entries:
@@ -233,7 +235,7 @@ def _protocol(evaluation: dict[str, Any], facts: CardFacts) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     """A JSON or YAML file; nothing where there is none."""
-    content = yaml.safe_load(path.read_text()) if path.exists() else {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold an object of names and values, got {type(content).__name__}")
     return content

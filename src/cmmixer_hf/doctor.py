@@ -26,6 +26,7 @@ EXTRAS = {
     "index": "a search index on FAISS, for `cmmixer index` and `cmmixer search`",
     "demo": "`cmmixer demo` and its report with pictures",
     "app": "the demo page in a browser",
+    "mcp": "the demo page as tools for other programs",
     "hub": "search with PE-AV or any Sentence Transformer that takes video or audio",
     "milvus": "a search index on Milvus, up to a cluster",
     "ray": "preparing clips on many machines",

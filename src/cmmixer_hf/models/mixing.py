@@ -161,7 +161,7 @@ def check_mixer(mixer: str, options: dict[str, Any]) -> None:
 
     >>> check_mixer("mixup", {"num_boxes": 2})
     Traceback (most recent call last):
-    ValueError: mixer_kwargs of 'mixup' may hold ['level'], got ['num_boxes']
+    ValueError: mixer_kwargs of 'mixup' may hold ['alpha', 'level'], got ['num_boxes']
     """
     parameters = inspect.signature(_mixer(mixer)).parameters
     allowed = {"level", *parameters} - {"batch", "frames", "size", "generator", "device"}

@@ -111,3 +111,21 @@ def test_users_code_imports_from_the_package_or_a_wing():
         if module not in wings
     ]
     assert not wrong
+
+
+def test_no_name_stands_in_two_files():
+    """Of what is defined at module level and not private; a logger is every file's own."""
+    places: dict[str, list[str]] = {}
+    for path, module in MODULES.items():
+        for name in _defined(path):
+            places.setdefault(name, []).append(module)
+    twice = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert not {name for name in twice if not name.startswith("_") and name != "logger"}
+
+
+def _defined(path: Path) -> set[str]:
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)} | {getattr(node, "name", "_")}
+    return names

@@ -44,7 +44,11 @@ VERBS: dict[str, tuple[str, str, str]] = {
     ),
     "fit": ("settings.FitSettings", "search.fit.fit", "lay what was found under a clip"),
     "page": ("settings.PageSettings", "page.serving.serve", "search in a browser, or from programs"),
-    "card": ("settings.CardSettings", "hub.cards.write_card", "write the README of a model or of prepared clips"),
+    "card": (
+        "settings.CardSettings",
+        "training.model_card.write_card",
+        "write the README of a model or of prepared clips",
+    ),
     "doctor": ("doctor.DoctorSettings", "doctor.run_doctor", "check that everything here works"),
     "convert": ("settings.ConvertSettings", "hub.conversion.convert", "start from weights that somebody else trained"),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from linear_probe import held_out_hits
 
-from cmmixer_hf.demo.rendering import SHAPES, TEXTURES, TIMBRES
+from cmmixer_hf.demo.rendering import DRAWN_TEXTURES, SHAPES, TIMBRES
 from cmmixer_hf.demo.scenes import (
     FALLING,
     IDENTITIES,
@@ -136,7 +136,7 @@ def test_one_rises_one_falls_and_they_take_turns():
 
 def test_every_identity_can_be_seen_and_heard():
     assert set(SHAPES) == set(TIMBRES) == set(IDENTITIES)
-    assert set(TEXTURES) == set(TEXTURE_NAMES)
+    assert set(DRAWN_TEXTURES) == set(TEXTURE_NAMES)
 
 
 def test_shapes_have_equal_areas():

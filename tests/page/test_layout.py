@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("gradio", reason="the page needs gradio")
 
 from cmmixer_hf.page.finder import facts_in_words, without_paths
-from cmmixer_hf.page.layout import render
+from cmmixer_hf.page.layout import filled
 
 EVIL = (
     '<img src="http://evil.example/x.png"> ![x](http://evil.example/y.png) ${1+1} {{value}} <script>alert(1)</script>'
@@ -14,7 +14,7 @@ EVIL = (
 
 @pytest.mark.parametrize("shown", [{"mistake": EVIL}, {"note": EVIL}, {"hits": [{"title": EVIL, "facts": EVIL}]}])
 def test_titles_and_messages_are_text(shown):
-    page = render(kind="audio", **shown)
+    page = filled(kind="audio", **shown)
     assert "<img" not in page
     assert "<script" not in page
     assert "${" not in page

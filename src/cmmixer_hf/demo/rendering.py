@@ -139,7 +139,7 @@ def _paint_backdrop(frames: Pixels, backdrop: Backdrop, times: Floats, flicker: 
     """
     size = frames.shape[1]
     rng = np.random.default_rng(backdrop.seed)
-    field = TEXTURES[backdrop.texture](rng, size)
+    field = DRAWN_TEXTURES[backdrop.texture](rng, size)
     shades = np.stack([np.interp(field, (0, 0.5, 1), channel) for channel in backdrop.palette.T], axis=-1)
     tile = np.tile(np.uint8(18 + 215 * backdrop.exposure * shades), (2, 2, 1))
     grain = rng.normal(0, backdrop.grain, (2 * size, 2 * size, 1)).clip(-10, 10)
@@ -181,7 +181,7 @@ def _dots(rng: np.random.Generator, size: int) -> Floats:
     return floats(0.25 + 0.5 * np.clip((rng.uniform(0.2, 0.38) - reach) * size / count / 2 + 0.5, 0, 1))
 
 
-TEXTURES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
+DRAWN_TEXTURES: dict[str, Callable[[np.random.Generator, int], Floats]] = {
     "waves": _waves,
     "clouds": _clouds,
     "hills": _hills,

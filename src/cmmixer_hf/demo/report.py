@@ -9,17 +9,12 @@ from itertools import groupby
 from pathlib import Path
 from string import Template
 
-import numpy as np
-import numpy.typing as npt
-
 from ..files import atomic_file
 from ..pictures.curves import curves
-from ..pictures.strips import enlarge, jpeg_bytes, png_bytes
-
-RGB = npt.NDArray[np.uint8]
+from ..pictures.strips import RGB, enlarge, jpeg_bytes, png_bytes
 
 STRIP_HEIGHT = 160  # pixels, so that the patches of a strip stay sharp on a dense screen
-TEMPLATE = Path(__file__).with_name("report.html")
+_PAGE = Path(__file__).with_name("report.html")
 SCORES_INTRO = (
     "R@k is the percentage of queries whose own partner is among the k best; higher is better. "
     "A lower median rank is better."
@@ -135,7 +130,7 @@ def render(report: Report) -> str:
         _section("Training", _curves(report.histories)),
         _section("How this page was made", _facts(report.facts) + _command(report.command)),
     )
-    template = Template(TEMPLATE.read_text(encoding="utf-8"))
+    template = Template(_PAGE.read_text(encoding="utf-8"))
     words = {"title": escape(report.title), "lead": escape(report.lead)}
     return template.substitute(words, sections="\n".join(filter(None, sections)))
 

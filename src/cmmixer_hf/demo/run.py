@@ -56,7 +56,7 @@ LISTEN_FOR = (
     "Listen for whose turn it is, and whether it goes up or down. Brightness and loudness say nothing: the table has "
     "the best that such a cue reaches without a model."
 )
-SEPARATION = {
+_STRIPS = {
     "mixture": "What goes in: a CutMix mixture",
     "visible": "What the encoder sees: half of its patches",
     "video": "The frames as they were",
@@ -266,7 +266,7 @@ def _panels(output: Path, clips: PreparedClips, extractor: CMMixerFeatureExtract
         one = {name: stack[number : number + 1] for name, stack in stacks.items()}
         pictures = draw_separation(model, **one, extractor=extractor)
         group = f"Reconstruction of held-out clip {number + 1}"
-        panels += [Panel(caption, getattr(pictures, name), group=group) for name, caption in SEPARATION.items()]
+        panels += [Panel(caption, getattr(pictures, name), group=group) for name, caption in _STRIPS.items()]
         if number == 0:
             _write_separation(output / "separation.png", pictures)
     return panels

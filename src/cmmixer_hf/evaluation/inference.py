@@ -16,7 +16,7 @@ from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..progress import Progress
 
-MEDIA = ("frames", "waveforms")
+_MEDIA_COLUMNS = ("frames", "waveforms")
 Outcome = TypeVar("Outcome")
 
 
@@ -82,7 +82,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _collate(rows: list[Row]) -> tuple[dict[str, Any], list[Row]]:
-    facts: list[Row] = [{name: value for name, value in row.items() if name not in MEDIA} for row in rows]
+    facts: list[Row] = [{name: value for name, value in row.items() if name not in _MEDIA_COLUMNS} for row in rows]
     return collate_clips(rows), facts
 
 

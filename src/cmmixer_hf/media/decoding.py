@@ -16,7 +16,7 @@ from av.video.frame import VideoFrame
 from .framing import Framer, Frames
 from .opening import END_TOLERANCE, MOST_DAMAGE, Extract, MediaError, Source
 
-TICK = 1e-6  # seconds of slack when time stamps are compared: t = n / fps is rarely exact
+SLACK = 1e-6  # seconds of slack when time stamps are compared: t = n / fps is rarely exact
 SKIP_MARGIN = 4  # frames before a target from which on every frame is decoded
 FAR = 2.0  # seconds ahead from which seeking pays in a file that does not list its key frames
 # AVI stamps the order of decoding only, MPEG program streams stamp few frames: both are right only from the start on.
@@ -45,7 +45,7 @@ class FrameReader:
 
     def frame_at(self, instant: float) -> VideoFrame:
         """Last frame presented at or before `instant`; the first frame if there is none."""
-        self.target = instant + TICK
+        self.target = instant + SLACK
         if self._is_near() and (frame := self._advance()):
             return frame
         # Open GOPs and files without an index land after the target: aim ever earlier and in the end start anew, twice
@@ -60,7 +60,7 @@ class FrameReader:
 
     def is_damaged(self, instant: float) -> bool:
         """Whether the frame given for an instant is an earlier one, because its own cannot be decoded."""
-        return any(begin <= instant + TICK and instant < end for begin, end in self._damaged)
+        return any(begin <= instant + SLACK and instant < end for begin, end in self._damaged)
 
     def _start_from(self, frames: Iterator[VideoFrame]) -> None:
         self.frames = frames
@@ -140,7 +140,7 @@ class FrameReader:
                 self.current, self.ahead = self.ahead or self.current, None
                 break
             self.current, self.ahead = self.ahead, following
-        if self.current and self.skipped > self._time(self.current) + TICK:
+        if self.current and self.skipped > self._time(self.current) + SLACK:
             self.may_skip = False  # frames far apart: the right one lies before the margin
             return None
         if self.current and not self.ahead:

@@ -26,7 +26,7 @@ from .writing import _encode_sound
 # Pictures that an MP4 takes as they are, from containers that stamp every packet; others are encoded anew.
 COPIED_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}
 STAMPING_FORMATS = ("mp4", "matroska")
-TICK = Fraction(1, 90000)  # seconds, of pictures that are encoded anew
+_TICK = Fraction(1, 90000)  # seconds, of pictures that are encoded anew
 
 
 def sound_frames(source: Source) -> Iterator[AudioFrame]:
@@ -108,7 +108,7 @@ def _encode_again(source: Source, container: OutputContainer) -> Iterator[tuple[
     context = source.video.codec_context
     rate = source.video.average_rate or 25
     stream = container.add_stream("libx264", rate=rate, options={"preset": "veryfast"})
-    stream.codec_context.time_base, stream.pix_fmt = TICK, "yuv420p"
+    stream.codec_context.time_base, stream.pix_fmt = _TICK, "yuv420p"
     if context.sample_aspect_ratio:
         stream.codec_context.sample_aspect_ratio = context.sample_aspect_ratio
     stream.width, stream.height = context.width // 2 * 2, context.height // 2 * 2
@@ -120,11 +120,11 @@ def _encoded(source: Source, stream: Any) -> Iterator[tuple[float, list[Packet]]
     for packet, _, _ in source.packets(source.video):
         for frame in source.decode(packet) or ():
             now = source.seconds(frame)
-            stamp = last + 1 if now is None else round(now / TICK)
+            stamp = last + 1 if now is None else round(now / _TICK)
             if stamp > last:  # the encoder refuses what goes back in time
                 picture = _even(frame, stream.width, stream.height)
-                picture.pts, picture.time_base, last = stamp, TICK, stamp
-                yield stamp * float(TICK), stream.encode(picture)
+                picture.pts, picture.time_base, last = stamp, _TICK, stamp
+                yield stamp * float(_TICK), stream.encode(picture)
     yield math.inf, stream.encode(None)
 
 

@@ -16,10 +16,10 @@ from ..pictures.strips import enlarge, frames_to_rgb, sheet, spectrograms_to_rgb
 from ..search.index import Match
 from ..search.match_picture import draw_match
 from .finder import Finder, Question, UsersMistakeError, facts_in_words, file_id, of_file
-from .tools import MEDIA, add_tools
+from .tools import PLAYABLE, add_tools
 
 HERE = Path(__file__).parent
-TEMPLATE = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True).get_template("results.html")
+_RESULTS = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True).get_template("results.html")
 MOST = 50  # items that one search shows
 EXAMPLES, LARGEST_EXAMPLE = 3, 50 << 20  # files, bytes
 FILTERS_HELP = "What an item must have, between semicolons: bpm=90..120; duration<180; genre=jazz"
@@ -77,9 +77,9 @@ def build_page(music: Finder | None, footage: Finder | None, pretrained: str = "
     return page
 
 
-def render(**shown: Any) -> str:
+def filled(**shown: Any) -> str:
     """The template filled; everything is escaped, and so are the signs that Gradio's own templates read."""
-    return TEMPLATE.render(**shown).replace("$", "&#36;").replace("{", "&#123;")
+    return _RESULTS.render(**shown).replace("$", "&#36;").replace("{", "&#123;")
 
 
 def render_matches(kind: Kind, finder: Finder, matches: list[Match], *, together: bool) -> str:
@@ -89,7 +89,7 @@ def render_matches(kind: Kind, finder: Finder, matches: list[Match], *, together
     if matches and not matches[0].stands_out:
         note = "Nothing stands out: the best of these fits no better than noise would."
     kinds = {"kind": kind.modality, "name": kind.name, "together": kind.together if together else ""}
-    return render(hits=hits, note=note, **kinds)
+    return filled(hits=hits, note=note, **kinds)
 
 
 def _shown(finder: Finder, match: Match) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _search(kind: Kind, finder: Finder, *asked: Any) -> list[Any]:
         seen = _seen(finder, question.path) if question.path else None
         return [found, seen, draw_match(matches[0]) if matches else None]
     except UsersMistakeError as mistake:
-        return [render(mistake=str(mistake)), None, None]
+        return [filled(mistake=str(mistake)), None, None]
 
 
 def _can_play_together(kind: Kind, path: str) -> bool:
@@ -144,15 +144,15 @@ def _preview(path: str | None) -> str:
     try:
         tag = "video" if probe(path).has_video else "audio"
     except MediaError as error:
-        return render(mistake=of_file(error))
-    return render(preview={"tag": tag, "source": f"gradio_api/file={quote(path)}"})
+        return filled(mistake=of_file(error))
+    return filled(preview={"tag": tag, "source": f"gradio_api/file={quote(path)}"})
 
 
 def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
     """A file or words → ranked items; returns where the file goes."""
     with gr.Row():
         with gr.Column():
-            query = gr.File(label=kind.ask, file_types=MEDIA, elem_id=f"{kind.name}-query", height=120)
+            query = gr.File(label=kind.ask, file_types=PLAYABLE, elem_id=f"{kind.name}-query", height=120)
             preview = gr.HTML(elem_id=f"{kind.name}-preview", elem_classes="cmm-preview")
             words = gr.Textbox(
                 label="Words", info="alone, or beside a file", visible=finder.knows_words, elem_id=f"{kind.name}-words"
@@ -164,13 +164,15 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
                 count = gr.Slider(1, MOST, value=5, step=1, label="How many", elem_id=f"{kind.name}-count")
                 filters = gr.Textbox(label="Filter", info=FILTERS_HELP, elem_id=f"{kind.name}-filter")
             with gr.Accordion("More of this, less of that", open=False, elem_id=f"{kind.name}-bend"):
-                plus = gr.File(label="plus the sound of", file_types=MEDIA, elem_id=f"{kind.name}-plus", height=120)
-                minus = gr.File(label="minus the sound of", file_types=MEDIA, elem_id=f"{kind.name}-minus", height=120)
+                plus = gr.File(label="plus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-plus", height=120)
+                minus = gr.File(
+                    label="minus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-minus", height=120
+                )
                 weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
             with gr.Accordion("What the model knows, and what not", open=False, elem_id=f"{kind.name}-about"):
-                gr.HTML(render(about=finder.about()))
+                gr.HTML(filled(about=finder.about()))
         with gr.Column():
-            found = gr.HTML(render(note="Nothing yet: give a file and press the button."), elem_id=f"{kind.name}-found")
+            found = gr.HTML(filled(note="Nothing yet: give a file and press the button."), elem_id=f"{kind.name}-found")
             if kind is MUSIC:
                 _fit_row(query, found, finder)
             with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
@@ -208,7 +210,7 @@ def _fit_row(query: gr.File, found: gr.HTML, finder: Finder) -> None:
             name, _, time = chosen[0].removeprefix("media/").partition("#t=")
             return [gr.update(value=finder.fit(path, name, float(time.split(",")[0]), duck=keep), visible=True), ""]
         except UsersMistakeError as mistake:
-            return [gr.update(value=None, visible=False), render(mistake=str(mistake))]
+            return [gr.update(value=None, visible=False), filled(mistake=str(mistake))]
 
     listing = make.click(None, None, [sources], js=listed, api_visibility="private")
     listing.then(lay, [query, sources, place, duck], [made, said], api_visibility="private")
@@ -231,12 +233,12 @@ def _separate(pretrained: str, path: str | None) -> list[Any]:
     from ..pictures.strips import draw_separation
 
     if not path:
-        return [None, render(mistake="give a video first")]
+        return [None, filled(mistake="give a video first")]
     processor = CMMixerProcessor.from_pretrained(pretrained)
     try:
         stacks = processor(videos=path, audio=path)
     except MediaError as error:
-        return [None, render(mistake=of_file(error))]
+        return [None, filled(mistake=of_file(error))]
     model = CMMixerForPreTraining.from_pretrained(pretrained).eval()
     pictures = draw_separation(model, **stacks, extractor=processor.feature_extractor)
     frames = model.config.num_frames

@@ -7,7 +7,7 @@ import gradio as gr
 
 from .finder import Finder, Question, UsersMistakeError
 
-MEDIA = ["video", "audio"]
+PLAYABLE = ["video", "audio"]
 
 
 class Tools:
@@ -79,7 +79,7 @@ def add_tools(music: Finder | None, footage: Finder | None) -> None:
     """Tools beside the page that is being built; what somebody does in a browser goes another way."""
     tools = Tools(music, footage)
     with gr.Row(visible=False):
-        file, words, filters = gr.File(file_types=MEDIA), gr.Textbox(""), gr.Textbox("")
+        file, words, filters = gr.File(file_types=PLAYABLE), gr.Textbox(""), gr.Textbox("")
         count, found, track, start = gr.Number(5), gr.JSON(), gr.Textbox(), gr.Number(0)
         calls: list[tuple[Callable, list, Any]] = [
             (tools.find_music, [file, words, filters, count], found),

@@ -24,7 +24,7 @@ from torch import Tensor
 from ..files import atomic_file
 from .facet_columns import FacetColumns
 from .index_facts import DamagedIndexError
-from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Floats, Where, matrix, restore
+from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, matrix, unpack_segments
 
 ROWS_PER_PART = 4096
 # A file is told from another by its size and this many blocks of it, evenly spread: all of a small file, and an
@@ -84,7 +84,7 @@ class FaissStore:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def candidates(self, pooled: Floats, k: int, where: Where) -> Iterator[Candidates]:
+    def candidates(self, pooled: Vectors, k: int, where: Where) -> Iterator[Candidates]:
         """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
         A filter is answered exactly, and so is a query for which an approximate index finds less than it should: where
@@ -98,14 +98,14 @@ class FaissStore:
                 places = self._exact(query[None], k, None)[0]
             yield self._candidates(places)
 
-    def _nearest(self, pooled: Floats, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    def _nearest(self, pooled: Vectors, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
         """Places (queries, k), best first; −1 where there are fewer."""
         if mask is not None:
             return self._exact(pooled, k, mask)
         half = half_vectors(self._index) if len(pooled) > 1 else None
         return self._index.search(pooled, k)[1] if half is None else most_similar(pooled, half, k)
 
-    def _exact(self, pooled: Floats, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
+    def _exact(self, pooled: Vectors, k: int, mask: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.int64]:
         """The best of all rows, or of those in `mask`, whatever the type of the index."""
         module = _faiss()
         index = module.downcast_index(getattr(self._index, "storage", self._index))
@@ -131,7 +131,7 @@ class FaissStore:
             return self._texts["metadata"][part][place].as_py()
 
         known = list(zip(*map(column, (*PLACE, "stamp")), strict=True))
-        return Candidates(restore(torch.from_numpy(kept), self._num_segments), known, metadata)
+        return Candidates(unpack_segments(torch.from_numpy(kept), self._num_segments), known, metadata)
 
     def files(self) -> dict[str, tuple[str, str]]:
         """Stamp and metadata (JSON) of every file that has rows, by its path."""
@@ -167,7 +167,7 @@ def half_vectors(index: Any) -> Tensor | None:
     return torch.from_numpy(codes.view(np.float16).reshape(index.ntotal, index.d))
 
 
-def most_similar(pooled: Floats, vectors: Tensor, k: int) -> npt.NDArray[np.int64]:
+def most_similar(pooled: Vectors, vectors: Tensor, k: int) -> npt.NDArray[np.int64]:
     """Places (queries, k) of the greatest products with vectors (rows, size), best first; for many queries at once.
 
     Of groups of rows only those are looked into whose greatest score is among the `k` greatest: no other row can be
@@ -291,7 +291,7 @@ def _build(rows: pa.Table, index_type: str) -> Any:
     return index
 
 
-def _sample(rows: pa.Table, count: int) -> Floats:
+def _sample(rows: pa.Table, count: int) -> Vectors:
     """Evenly spaced pooled vectors: the first ones would be those of the first folders alone."""
     places = np.unique(np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int))
     return np.concatenate([matrix(chunk) for chunk in rows[POOLED].take(places).chunks]).astype(np.float32)

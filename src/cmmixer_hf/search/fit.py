@@ -24,7 +24,7 @@ FADE_IN = 0.05  # seconds
 DUCKED = 10 ** (-12 / 20)  # the music's gain under the clip's own sound
 HEARD = 10 ** (-40 / 20)  # effective value from which the clip's own sound counts as heard
 BLOCK, GLIDE = 0.1, 0.5  # seconds in which it is listened to, and in which the gain glides
-PLACE = re.compile(r"(?P<path>.+)@(?P<time>(\d+:){0,2}\d+(\.\d+)?)")
+_TRACK_AT = re.compile(r"(?P<path>.+)@(?P<time>(\d+:){0,2}\d+(\.\d+)?)")
 
 
 def fit(settings: FitSettings) -> None:
@@ -72,7 +72,7 @@ def parse_place(text: str) -> tuple[str, float]:
     >>> parse_place("song.ogg@1:02:03.5"), parse_place("me@home.ogg")
     (('song.ogg', 3723.5), ('me@home.ogg', 0.0))
     """
-    match = PLACE.fullmatch(text)
+    match = _TRACK_AT.fullmatch(text)
     if match is None or Path(text).exists():
         return text, 0.0
     parts = match["time"].split(":")

@@ -20,7 +20,7 @@ from .background import BACKGROUND, FEWEST_FILES, SAMPLED_FILES, Background, mea
 from .faiss_store import FaissStore, sweep, update
 from .folding import fold
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
-from .index_rows import PLACE, Candidates, Floats, Precision, Where, known, make_rows, pool, relabel
+from .index_rows import PLACE, Candidates, Precision, Vectors, Where, known, make_rows, pool, relabel
 from .milvus_store import MilvusStore
 
 # Candidates whose segments are compared; so many cost a third of a millisecond.
@@ -36,7 +36,7 @@ class Store(Protocol):
 
     def __len__(self) -> int: ...
 
-    def candidates(self, pooled: Floats, k: int, where: Where) -> Iterator[Candidates]:
+    def candidates(self, pooled: Vectors, k: int, where: Where) -> Iterator[Candidates]:
         """For each query (queries, size) the rows with the most similar pooled vectors; `k` where there are so many."""
 
     def files(self) -> dict[str, tuple[str, str]]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..data.prepared_clips import SourceError
 
-Floats = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.float32]
 Precision = Literal["float16", "int8", "float32"]
 # How segments are kept. Whole numbers keep their direction alone, which is all there is to a vector of length 1.
 PRECISIONS: dict[str, pa.DataType] = {"float16": pa.float16(), "int8": pa.int8(), "float32": pa.float32()}
@@ -124,7 +124,7 @@ def with_precision(rows: pa.Table, num_segments: int, precision: Precision) -> p
     for place, name in enumerate(schema.names):
         if rows.schema.field(name).type != schema.field(name).type:
             flat = matrix(rows[name].combine_chunks())
-            vectors = restore(torch.from_numpy(flat.copy()), num_segments if name == SEGMENTS else 1)
+            vectors = unpack_segments(torch.from_numpy(flat.copy()), num_segments if name == SEGMENTS else 1)
             rows = rows.set_column(place, schema.field(name), _vectors(vectors, schema.field(name).type))
     return rows
 
@@ -162,10 +162,10 @@ def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def row_segments(rows: pa.Table, num_segments: int) -> Tensor:
     """Segment embeddings of rows, (rows, K, size) float32."""
-    return restore(torch.from_numpy(matrix(rows[SEGMENTS].combine_chunks()).copy()), num_segments)
+    return unpack_segments(torch.from_numpy(matrix(rows[SEGMENTS].combine_chunks()).copy()), num_segments)
 
 
-def restore(kept: Tensor, num_segments: int) -> Tensor:
+def unpack_segments(kept: Tensor, num_segments: int) -> Tensor:
     """Segments as they are kept, (rows, K * size) → as they are compared, float32, (rows, K, size)."""
     segments = kept.float().view(len(kept), num_segments, kept.shape[1] // num_segments)
     return nn.functional.normalize(segments, dim=-1) if kept.dtype == torch.int8 else segments

@@ -17,10 +17,10 @@ import torch
 
 from .filters import Interval, within
 from .index_facts import DamagedIndexError, IndexFacts
-from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Floats, Where, facets, matrix, row_schema, with_precision
+from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, facets, matrix, row_schema, with_precision
 
 # What Milvus calls our index types, how they are built, and which number sets how much a query looks at.
-INDEX_TYPES: dict[str, tuple[str, dict[str, int], str]] = {
+_BUILDS: dict[str, tuple[str, dict[str, int], str]] = {
     "flat": ("FLAT", {}, ""),
     "ivf": ("IVF_FLAT", {"nlist": 1024}, "nprobe"),
     "hnsw": ("HNSW", {"M": 32, "efConstruction": 80}, "ef"),
@@ -55,7 +55,7 @@ class MilvusStore:
         self.facts = facts
         self.collection = facts.collection or ""
         self.client = _Client(facts.uri or "")
-        self._kind, self._build, self._breadth = INDEX_TYPES[facts.index_type]
+        self._kind, self._build, self._breadth = _BUILDS[facts.index_type]
         if self.client.has_collection(self.collection):
             self.client.load_collection(self.collection)
 
@@ -106,7 +106,7 @@ class MilvusStore:
             consistency_level="Strong",
         )
 
-    def candidates(self, pooled: Floats, k: int, where: Where) -> Iterator[Candidates]:
+    def candidates(self, pooled: Vectors, k: int, where: Where) -> Iterator[Candidates]:
         """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
         Where an approximate index finds fewer, it is asked again as broadly as it can be.
@@ -120,7 +120,7 @@ class MilvusStore:
             places = [tuple(hit[name] for name in (*PLACE, "stamp")) for hit in hits]
             yield Candidates(segments, places, [hit["metadata"] for hit in hits].__getitem__)
 
-    def _hits(self, pooled: Floats, k: int, condition: str) -> list[dict[str, Any]]:
+    def _hits(self, pooled: Vectors, k: int, condition: str) -> list[dict[str, Any]]:
         limit = min(k, MOST_CANDIDATES, MOST_BYTES // (4 * self.facts.num_segments * self.facts.size))
         hits: list[dict[str, Any]] = []
         for breadth in BREADTH[self._breadth]:

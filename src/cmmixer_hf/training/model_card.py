@@ -23,8 +23,11 @@ from huggingface_hub import ModelCard, ModelCardData
 from safetensors import safe_open
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..data.batches import SourceError
+from ..data.dataset_card import SHARDS, write_dataset_card
 from ..evaluation.results import model_index, read_scores, results_table
 from ..loading import find_class, read_saved
+from ..settings import CardSettings
 from .settings import FREE
 
 _TEMPLATE = Path(__file__).with_suffix(".md")
@@ -149,6 +152,24 @@ def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCar
         picture=max((path.name for path in folder.glob("pictures/*.png")), default=None),
         apache=facts.license == APACHE,
     )
+
+
+def write_card(settings: CardSettings) -> None:
+    """Write `README.md` and say how to share the folder.
+
+    Raises:
+        SourceError: the folder holds neither a model nor shards.
+    """
+    folder = Path(settings.folder)
+    given: dict[str, Any] = {"name": settings.name, "license": settings.license}
+    facts = {name: value for name, value in given.items() if value}
+    if (folder / "config.json").exists():
+        written, kind = write_model_card(folder, **facts), ""
+    elif any(folder.glob(SHARDS)):
+        written, kind = write_dataset_card(folder, **facts), " --repo-type dataset"
+    else:
+        raise SourceError(f"{folder} holds neither config.json nor {SHARDS}: give the folder of a model or of shards")
+    print(f"{written}\nShare it: hf upload {settings.name or 'YOU/NAME'} {folder}{kind}")
 
 
 def _metadata(config: PreTrainedConfig, facts: CardFacts, pipeline_tag: str | None) -> ModelCardData:

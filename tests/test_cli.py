@@ -122,8 +122,9 @@ def test_prepare_index_and_search(clip_files, extractor, tiny_config, tmp_path, 
 
 
 STUBBORN = """
-import sys, threading, time
+import signal, sys, threading, time
 from cmmixer_hf import cli, settings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test in the background inherits that it is ignored
 def work(settings):
     threading.Thread(target=time.sleep, args=[1000]).start()
     print("working", flush=True)

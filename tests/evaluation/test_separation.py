@@ -8,7 +8,7 @@ from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForPreTrai
 from cmmixer_hf.demo import World, make_row
 from cmmixer_hf.evaluation.separation import score_separation
 
-EXTRACTOR = CMMixerFeatureExtractor(image_size=32, num_frames=4, window_seconds=0.6, standardize=True)
+EXTRACTOR = CMMixerFeatureExtractor(image_size=32, num_frames=8, window_seconds=0.6, standardize=True)
 CLIPS = [make_row(World(seed=1), index) for index in range(3)]
 
 
@@ -17,7 +17,7 @@ def model():
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     decoder = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
     torch.manual_seed(0)
-    return CMMixerForPreTraining(CMMixerConfig(**small, **decoder, image_size=32, patch_size=8, num_frames=4))
+    return CMMixerForPreTraining(CMMixerConfig(**small, **decoder, image_size=32, patch_size=8, num_frames=8))
 
 
 def test_the_originals_explain_everything_and_the_patches_means_nothing(model, monkeypatch):

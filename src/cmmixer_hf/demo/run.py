@@ -37,13 +37,13 @@ from .report import Panel, Query, Report, Track, write_report
 from .twins import TWINS, score_understanding
 from .world import SMALL, World, write_library
 
-IMAGE_SIZE, SEGMENTS = 32, 4
+IMAGE_SIZE, SEGMENTS = 32, 8
 MADE_CLIPS = (
     "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
     "there to show that everything works."
 )
 BATCH_SIZE = 32
-PRETRAINING_RATE, FINETUNING_RATE = 1e-3, 1.5e-3
+PRETRAINING_RATE, FINETUNING_RATE = 1e-3, 1e-3
 # Few clips make a score a matter of luck; under so many the table says so.
 FEW_CLIPS = 100
 LISTEN_SECONDS = 30.0

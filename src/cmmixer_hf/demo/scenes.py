@@ -22,7 +22,6 @@ IDENTITIES = (*RISING, *FALLING)
 TEXTURES = ("waves", "clouds", "hills", "dots")
 LOWEST_PITCH = 220.0  # Hz, the pitch of height 0 (A3); below it the mel bands are too coarse to tell notes apart
 SEMITONES = 40  # height 1 lies this far above it, at about 2217 Hz (3.3 octaves)
-RANGE = 0.6  # share of all heights that one tune uses; where it begins is the tune's own
 DURATION = 8.0  # s, of a clip
 TURN = (0.8, 2.4)  # s, the shortest and the longest
 SCALES = (
@@ -170,7 +169,7 @@ def _draw_part(
     scale: NDArray[np.int64],
     difficulty: float,
 ) -> Part:
-    """Compose a tune: notes of two to four half beats along a contour that wanders everywhere in its range."""
+    """Compose a tune: notes of two to four half beats along a contour that wanders everywhere."""
     step = 30.0 / tempo
     slots = rng.choice(3, size=math.ceil(duration / step), p=(0.35, 0.5, 0.15)) + 2
     edges = np.concatenate([[0], np.cumsum(slots)]) * step
@@ -184,7 +183,7 @@ def _draw_part(
         stops=floats(stops - 0.03),
         turns=floats([]),
         own=0,
-        heights=_to_scale(rng.uniform(0, 1 - RANGE) + RANGE * contour, scale),
+        heights=_to_scale(contour, scale),
         accents=floats(rng.uniform(0.6, 0.85, len(starts)) + 0.15 * on_beat),
         glide=rng.uniform(0.05, 0.12),
         sway_rate=rng.uniform(2.0, 4.5),
@@ -204,7 +203,7 @@ def _take_turns(rng: np.random.Generator, tune: Part, turns: NDArray[np.float64]
 def _contour(rng: np.random.Generator, times: NDArray[np.float64], *, rate: float) -> NDArray[np.float64]:
     """Values in [0, 1] at `times` (N,): smooth, forgotten within 0.5 / rate seconds, and uniform over each clip.
 
-    Ranks instead of values make every tune use its range equally.
+    Ranks instead of values make every tune use all heights equally: no shape stands higher than another on average.
     """
     waves = rng.normal(size=(2, 24))
     rates = rng.normal(0.0, rate, size=24)  # Hz; a Gaussian spectrum, correlation exp(-(2 pi rate lag)^2 / 2)

@@ -39,8 +39,8 @@ class FreeCue:
 
     @property
     def recall_at_10(self) -> float:
-        """R@10 of the better direction."""
-        return max(self.video_to_audio["R@10"], self.audio_to_video["R@10"])
+        """R@10, the mean of both directions."""
+        return (self.video_to_audio["R@10"] + self.audio_to_video["R@10"]) / 2
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ def structure_noise(noise: Tensor, grid: tuple[int, int], mask_ratio: float, str
 
     >>> noise = torch.tensor([[0.1, 0.9, 0.2, 0.3, 0.4, 0.5]])
     >>> random_masking(structure_noise(noise, (2, 3), 0.34, "time"), 0.34)[2].view(2, 3).tolist()
-    [[0.0, 1.0, 0.0], [0.0, 1.0, 0.0]]
+    [[0.0, 1.0, 0.0], [0.0, 1.0, 1.0]]
     """
     table = noise.unflatten(1, grid)
     axes = MASK_STRUCTURES[structure]

@@ -30,8 +30,8 @@ SEPARATION = {
     "audio": "Sound",
     "mixture": "Mixture",
     "visible": "What the encoder sees of it",
-    "video_reconstruction": "Frames, hidden patches predicted",
-    "audio_reconstruction": "Sound, hidden patches predicted",
+    "video_reconstruction": "Frames as predicted, pale where not trained to be",
+    "audio_reconstruction": "Sound as predicted, pale where not trained to be",
 }
 
 

@@ -125,8 +125,8 @@ def read_clips(settings: FigureSettings, extractor: CMMixerFeatureExtractor, cou
 
 
 def class_of(clip: Mapping[str, Any]) -> str:
-    """Its labels; of a made clip, the shapes that are seen and the timbres that are heard."""
-    return ", ".join(clip["labels"] or ["no label"])
+    """Its first label; of a made clip, one of the two shapes that are seen and heard."""
+    return (clip["labels"] or ["no label"])[0]
 
 
 def main() -> None:

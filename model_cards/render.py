@@ -30,32 +30,33 @@ class Source:
 
 
 def sources() -> dict[str, Source]:
-    """The sources by the names of their cards."""
-    demo = json.loads(DEMO_RUN.read_text())
-    demo_facts = {
-        "name": "demo/seed-0/retrieval",
-        "trained_on": f"{demo['facts']['clips to train on']} clips that `make demo` makes from a seed, in a run of "
-        f"{demo['facts']['minutes']} minutes from these to its report; the same command makes these weights again",
-        "evaluated_on": f"{demo['held_out']} held-out clips of the demo",
-        "limits": ["Its clips were made and easy: it has never seen a real video, nor heard real music."],
-    }
-    return {
+    """The sources by the names of their cards; the demo's is there as long as a run of it is recorded."""
+    presets = {
         "cmmixer-solo": Source("CMMixerForPreTraining", CMMixerConfig(), {"settings.yaml": asdict(TrainingSettings())}),
         "cmmixer-duet": Source(
             "CMMixerForPreTraining",
             CMMixerConfig(decoder_type="duet"),
             {"settings.yaml": asdict(TrainingSettings(learning_rate=1e-4))},
         ),
-        "cmmixer-demo": Source(
-            "CMMixerForRetrieval",
-            model_config(),
-            {
-                "settings.yaml": {name: getattr(DemoSettings(), name) for name in DEMO_SETTINGS},
-                "evaluation.json": demo["scores"]["trained"],
-                "card.yaml": demo_facts,
-            },
-        ),
     }
+    return presets | ({"cmmixer-demo": demo_source(json.loads(DEMO_RUN.read_text()))} if DEMO_RUN.exists() else {})
+
+
+def demo_source(demo: dict[str, Any]) -> Source:
+    """The demo's retriever, from the results of a run."""
+    facts = {
+        "name": "demo/seed-0/retrieval",
+        "trained_on": f"{demo['facts']['clips to train on']} clips that `make demo` makes from a seed, in a run of "
+        f"{demo['facts']['minutes']} minutes from these to its report; the same command makes these weights again",
+        "evaluated_on": f"{demo['held_out']} held-out clips of the demo",
+        "limits": ["Its clips were made: it has never seen a real video, nor heard real music."],
+    }
+    files = {
+        "settings.yaml": {name: getattr(DemoSettings(), name) for name in DEMO_SETTINGS},
+        "evaluation.json": demo["scores"]["trained"],
+        "card.yaml": facts,
+    }
+    return Source("CMMixerForRetrieval", model_config(), files)
 
 
 def render(name: str, source: Source) -> str:

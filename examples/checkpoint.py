@@ -46,6 +46,7 @@ from cmmixer_hf.evaluation import (
     score_retrieval,
     score_separation,
 )
+from cmmixer_hf.hub import share_with_code
 from cmmixer_hf.pictures import draw_separation, enlarge, png_bytes, sheet
 from cmmixer_hf.search import Cutting, embed_file, open_embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
@@ -198,6 +199,7 @@ def keep_all(settings: CheckpointSettings, clips: Dataset) -> None:
     keep(CMMixerForRetrieval, run, output, name=NAME, limits=LIMITS + UNKNOWN, trained_on="the clips of `make demo`")
     score(run, clips.select(range(min(CUES, len(clips)))), work, settings.held_out).save(output / "evaluation.json")
     write_model_card(output, evaluated_on=f"{settings.held_out} clips made from another seed")
+    share_with_code(output)
     keep_index(output, write_library(work / "clips", min(INDEXED, settings.held_out), seed=SEEDS[1]))
 
 

@@ -128,7 +128,9 @@ def test_the_checkpoint_is_made_again(demo_folder, tmp_path):
     flags = ["--clips", "32", "--held_out", "8", "--pretraining_steps", "2"]
     folders = {"work": tmp_path / "work", "output": tmp_path / "model", "demo": demo_folder / "demo" / "seed-0"}
     run("checkpoint.py", *flags, *(f"--{name}={folder}" for name, folder in folders.items()))
-    assert json.loads((tmp_path / "model" / "config.json").read_text())["dtype"] == "float16"
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["dtype"] == "float16"
+    assert config["auto_map"]["AutoModel"] == "modeling_cmmixer.CMMixerForRetrieval"
     CMMixerForRetrieval.from_pretrained(tmp_path / "model")
     text = (tmp_path / "model" / "README.md").read_text()
     assert "8 clips made from another seed" in text

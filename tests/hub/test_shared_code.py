@@ -1,0 +1,43 @@
+"""Code beside weights: the released retriever loads where this package is not installed."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cmmixer_hf.data.batches import SourceError
+from cmmixer_hf.hub import share_with_code
+
+CHECKPOINT = Path(__file__).parents[2] / "checkpoints" / "cmmixer-small-yardstick"
+LOAD = """
+import sys
+sys.modules["cmmixer_hf"] = None  # as if it were not there
+from transformers import AutoModel, AutoProcessor
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+processor = AutoProcessor.from_pretrained(sys.argv[1], trust_remote_code=True)
+print(type(model).__name__, model.dtype, type(processor).__name__, type(processor.feature_extractor).__name__)
+"""
+
+
+def test_the_released_retriever_loads_with_its_code_alone(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(CHECKPOINT, folder)
+    share_with_code(folder)
+    here = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", LOAD, str(folder)]
+    done = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == [
+        "CMMixerForRetrieval",
+        "torch.float32",
+        "CMMixerProcessor",
+        "CMMixerFeatureExtractor",
+    ]
+
+
+def test_a_folder_of_another_model_is_refused(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
+    with pytest.raises(SourceError, match="'bert'"):
+        share_with_code(tmp_path)

@@ -176,7 +176,8 @@ def _run_model(clip: "Clip") -> Iterator[Finding]:
     from .models.configuration_cmmixer import CMMixerConfig
     from .models.modeling_cmmixer import CMMixerForRetrieval
 
-    inputs = CMMixerFeatureExtractor(image_size=32, num_frames=2)(videos=clip.frames, audio=clip.waveforms)
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2)
+    inputs = extractor(videos=clip.frames, audio=clip.waveforms, sampling_rate=extractor.sampling_rate)
     with torch.random.fork_rng():
         config = CMMixerConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
         model = CMMixerForRetrieval(config).eval()

@@ -15,7 +15,7 @@ from cmmixer_hf.media.reading import Sampling, read_clip, write_clip
 def test_a_row_is_a_row_of_a_shard_and_makes_stacks():
     rows = [make_row(World(seed=1), index) for index in range(3)]
     assert all(list(row) and set(row) == set(SHARD_SCHEMA.names) for row in rows)
-    stacks = StackMaker(CMMixerFeatureExtractor(image_size=32, num_frames=8))(collate_clips(rows))
+    stacks = StackMaker(CMMixerFeatureExtractor(image_size=32, window_seconds=0.6))(collate_clips(rows))
     assert stacks["pixel_values"].shape == stacks["audio_values"].shape == (3, 8, 3, 32, 32)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from media_files import LONG_GOP, SHORT_GOP, Recipe, chirp, heard_at, numbered_frame, numbers_of, write_media
 
-from cmmixer_hf.media.reading import MediaError, Sampling, probe, read_clip, read_frames
+from cmmixer_hf.media.opening import MOST_DAMAGE
+from cmmixer_hf.media.reading import Clip, MediaError, Sampling, probe, read_clip, read_frames
 
 GOP = {"g": "50", "bf": "0", "preset": "veryfast", "sc_threshold": "0"}
 
@@ -47,6 +48,12 @@ def test_much_damage_is_an_error(tmp_path):
     with pytest.raises(MediaError, match="damaged at 2 of 2"):
         read_frames(path, [2.2, 4.02])
     assert read_clip(path, start=6.0).damage == 0
+
+
+def test_the_limit_is_stated_where_clips_are_read():
+    assert MOST_DAMAGE == 1 / 4
+    for stated in (Clip.__doc__, read_clip.__doc__):
+        assert "more than a quarter" in " ".join(stated.split())
 
 
 @pytest.fixture

@@ -195,13 +195,44 @@ def test_arrays_tensors_and_lists_of_images_are_one(extractor):
     assert np.array_equal(as_numpy, expected.numpy())
 
 
+def test_channels_may_come_first(extractor):
+    expected, turned = extractor(videos=FRAMES)["pixel_values"], FRAMES.transpose(0, 3, 1, 2)
+    for same in (turned, torch.from_numpy(FRAMES).permute(0, 3, 1, 2), list(turned), turned[None], [turned]):
+        assert torch.equal(extractor(videos=same)["pixel_values"], expected)
+
+
+def test_more_parts_than_segments_are_taken_at_the_middles_of_equal_parts(extractor):
+    middles = [1, 5, 9, 13, 16, 20, 24, 28]  # of eight parts of thirty
+    many = RANDOM.integers(0, 256, (30, 20, 20, 3), dtype=np.uint8)
+    for augment in (False, True):
+        got, expected = (
+            extractor(videos=clip, augment=augment, generator=generator())["pixel_values"]
+            for clip in (many, many[middles])
+        )
+        assert torch.equal(got, expected)
+    windows = RANDOM.uniform(-1, 1, (30, 41600)).astype(np.float32)
+    got, expected = (
+        extractor(audio=sound, sampling_rate=16000)["audio_values"] for sound in (windows, windows[middles])
+    )
+    assert torch.equal(got, expected)
+    assert extractor(videos=many[:5])["pixel_values"].shape[1] == 5
+
+
+def test_sound_without_its_sampling_rate_warns(extractor, caplog):
+    extractor(videos=FRAMES, audio=WINDOWS, sampling_rate=16000)
+    assert not caplog.records
+    extractor(audio=WINDOWS)
+    assert "16000 Hz: give sampling_rate=" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, "got neither"),
         ({"videos": FRAMES.astype(np.float32)}, "uint8 in 0..255, got torch.float32"),
         ({"videos": FRAMES[0, 0]}, "4 dimensions.*got 2"),
-        ({"videos": FRAMES.transpose(0, 3, 1, 2)}, r"\(K, height, width, 3\), got \(8, 3, 60, 90\)"),
+        ({"videos": FRAMES[..., :2]}, r"\(K, height, width, 3\).*got \(8, 60, 90, 2\), which is neither"),
+        ({"videos": FRAMES[:, :3]}, r"\(K, 3, height, width\), got \(8, 3, 90, 3\), which may be either"),
         ({"audio": WINDOWS.astype(np.int32)}, r"int16, got torch\.int32"),
         ({"videos": FRAMES[:0]}, r"empty clip of shape \(0, 60, 90, 3\)"),
         ({"videos": []}, "empty clip"),

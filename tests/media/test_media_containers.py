@@ -52,7 +52,7 @@ def test_sound_files(media_file, name):
     clip = read_clip(path, video=False)
     assert clip.frames is None
     assert_sound_is_centred(clip, recipe)
-    with pytest.raises(MediaError, match="no video stream"):
+    with pytest.raises(MediaError, match="no video stream; leave it out or use only its sound"):
         read_clip(path)
 
 
@@ -63,7 +63,7 @@ def test_videos_without_sound(media_file, name):
     clip = read_clip(path, audio=False)
     assert clip.waveforms is None
     assert numbers_of(clip.frames) == shown_at(clip.times, recipe)
-    with pytest.raises(MediaError, match=r"has no audio stream; .*audio=False"):
+    with pytest.raises(MediaError, match="has no audio stream; leave it out or use only its picture"):
         read_clip(path)
 
 

@@ -69,6 +69,15 @@ def test_saving_and_loading_changes_nothing(processor, video, tmp_path):
     assert torch.equal(loaded(audio=video)["audio_values"], processor(audio=video)["audio_values"])
 
 
+def test_only_sound_of_unknown_rate_warns(processor, video, caplog):
+    wave = np.zeros(16000, np.float32)
+    processor(videos=video, audio=video)
+    processor(audio={"array": wave, "sampling_rate": 16000})
+    assert not caplog.records
+    processor(audio=wave)
+    assert "without its sampling rate" in caplog.text
+
+
 def test_files_as_bytes_open_files_and_records(clip_files, extractor):
     import io
 

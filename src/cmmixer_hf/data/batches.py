@@ -168,7 +168,11 @@ class StackMaker:
         self._kept = {} if kept is None else kept
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
-        """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has."""
+        """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has.
+
+        Raises:
+            SourceError: the clips were prepared with other windows of sound than the extractor takes.
+        """
         stacks: dict[str, Tensor] = {}
         if "frames" in batch:
             clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
@@ -189,6 +193,13 @@ class StackMaker:
         return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
 
     def _extract(self, waveforms: Tensor) -> Tensor:
+        got, takes, rate = waveforms.shape[-1], self.extractor.required_samples, self.extractor.sampling_rate
+        if takes not in (None, got):
+            raise SourceError(
+                f"the clips' windows have {got} samples ({got / rate:g} s at {rate} Hz), the model's extractor takes "
+                f"{takes} ({takes / rate:g} s): prepare the clips with its `--window_seconds` and `--sampling_rate`, "
+                "or give the extractor theirs"
+            )
         made = self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)
         return self.extractor.compact(made["audio_values"])
 

@@ -1,5 +1,6 @@
 """Frames and waveforms → three-channel stacks of one size (§4.3), on whatever device they lie."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,12 +101,13 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         """Make the stacks of one clip or of a list of clips.
 
         Args:
-            videos: frames of one clip, (K, height, width, 3) uint8 RGB as array, tensor or a list of K arrays or PIL
-                images; a list or batch of such clips, which may differ in height and width.
-            audio: windows of sound of one clip, (K, samples) as floats of any precision in [−1, 1] or as int16; a list
-                or batch of such clips; or a waveform (samples,), which is cut into windows around the midpoints of K
-                equal parts.
-            sampling_rate: of `audio` in Hz; must be the extractor's.
+            videos: frames of one clip, (K, height, width, 3) or (K, 3, height, width) uint8 RGB as array, tensor or a
+                list of K arrays or PIL images; a list or batch of such clips, which may differ in height and width. Of
+                more than `num_frames` those at the midpoints of that many equal parts are taken.
+            audio: windows of sound of one clip, (K, samples) as floats of any precision in [−1, 1] or as int16, of
+                which as many are taken; a list or batch of such clips; or a waveform (samples,), which is cut into
+                windows around the midpoints of `num_frames` equal parts.
+            sampling_rate: of `audio` in Hz; must be the extractor's. Without it a warning says what is taken for it.
             augment: random resized crop and flip of the frames, one draw a clip; sound is never augmented.
             generator: where these draws come from (CPU).
             device: where the work is done and the result lies; that of the input by default.
@@ -149,6 +151,11 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
     def window_samples(self) -> int:
         """Samples in one window of sound."""
         return round(self.window_seconds * self.sampling_rate)
+
+    @property
+    def required_samples(self) -> int | None:
+        """Samples that a window of a prepared clip must have; None where any number will do."""
+        return self.window_samples
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); equals librosa's."""
@@ -202,7 +209,13 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
 
     def _sounds_to_stacks(self, clips: Sequence[Tensor], *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """Sound of each clip as float, (K, samples) or (samples,) → what the model takes; never augmented (§4.3)."""
-        return self.spectrograms(torch.stack([self._cut(clip) for clip in clips]))
+        return self.spectrograms(torch.stack([self._sample(self._cut(clip)) for clip in clips]))
+
+    def _sample(self, parts: Tensor) -> Tensor:
+        """Of more than `num_frames` frames or windows (parts, ...) those at the middles of that many equal parts."""
+        if len(parts) <= self.num_frames:
+            return parts
+        return parts[[(2 * k + 1) * len(parts) // (2 * self.num_frames) for k in range(self.num_frames)]]
 
     def _are_waveforms(self, audio: Any) -> bool:
         """Whether a list holds waveforms, one a clip, and not the K windows of one clip."""
@@ -211,12 +224,10 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return len(audio) != self.num_frames or any(len(sound) != self.window_samples for sound in audio)
 
     def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
-        """(K, h, w, 3) uint8 → (K, 3, height, width): one box and one flip for all frames."""
+        """(K, h, w, 3) or (K, 3, h, w) uint8 → (K, 3, height, width): one box and one flip for all frames."""
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
-        if frames.shape[-1] != 3:
-            raise ValueError(f"frames must be (K, height, width, 3), got {tuple(frames.shape)}")
-        frames = frames.permute(0, 3, 1, 2)
+        frames = self._sample(_channels_first(frames))
         top, left, height, width = self._box(frames.shape[-2:], augment, generator)
         crop = frames[:, :, top : top + height, left : left + width]
         # The antialiasing kernel for bytes is the CPU's alone, where it is much faster than the one for floats.
@@ -262,7 +273,12 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return waveform.unfold(0, self.window_samples, 1)[starts.to(waveform.device)]
 
     def _check_rate(self, sampling_rate: int | None) -> None:
-        if sampling_rate is not None and sampling_rate != self.sampling_rate:
+        if sampling_rate is None:
+            logging.getLogger(__name__).warning(
+                "sound came without its sampling rate and is taken for one of %d Hz: give sampling_rate=",
+                self.sampling_rate,
+            )
+        elif sampling_rate != self.sampling_rate:
             raise ValueError(
                 f"audio has a sampling rate of {sampling_rate} Hz, the extractor works at {self.sampling_rate} Hz: "
                 "resample first, or let CMMixerProcessor read the file"
@@ -287,6 +303,16 @@ def _as_batch(value: Any, rank: int) -> Sequence[Any]:
     if len(clips) == 0:
         raise ValueError("expected at least one clip, got an empty batch")
     return clips
+
+
+def _channels_first(frames: Tensor) -> Tensor:
+    """(K, h, w, 3) or (K, 3, h, w), whichever they are → (K, 3, h, w)."""
+    first, last = frames.shape[1] == 3, frames.shape[-1] == 3
+    if first == last:
+        reason = "which may be either" if first else "which is neither"
+        expected = "(K, height, width, 3) or (K, 3, height, width)"
+        raise ValueError(f"frames must be {expected}, got {tuple(frames.shape)}, {reason}")
+    return frames if first else frames.permute(0, 3, 1, 2)
 
 
 def standardize(images: Tensor, dims: tuple[int, ...]) -> Tensor:

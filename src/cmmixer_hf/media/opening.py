@@ -39,6 +39,7 @@ OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 WRAPPING_FORMATS = {"mpegts", "mpeg"}
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
 ENCRYPTED = {"encv", "enca", "drmi", "drms"}  # tags of protected streams in MP4
+OTHER = {"video": "sound", "audio": "picture"}  # than a stream of this kind
 # FFmpegError is the rule; the others were seen on damaged files too.
 DECODE_ERRORS = (
     av.FFmpegError,
@@ -209,7 +210,7 @@ class Source:
         """The stream of a kind; MediaError if there is none."""
         stream = getattr(self, kind)
         if stream is None:
-            raise MediaError(self.path, f"has no {kind} stream", f"leave it out or read it with {kind}=False")
+            raise MediaError(self.path, f"has no {kind} stream", f"leave it out or use only its {OTHER[kind]}")
         return stream
 
     def seconds(self, frame: VideoFrame | AudioFrame) -> float | None:

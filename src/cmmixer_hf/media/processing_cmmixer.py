@@ -29,7 +29,7 @@ class CMMixerProcessor(ProcessorMixin):
     Example:
 
     >>> processor = CMMixerProcessor(CMMixerFeatureExtractor(image_size=64))
-    >>> processor(audio=np.zeros((8, 41600), dtype=np.float32))["audio_values"].shape
+    >>> processor(audio=np.zeros((8, 41600), dtype=np.float32), sampling_rate=16000)["audio_values"].shape
     torch.Size([1, 8, 3, 64, 64])
     """
 
@@ -78,12 +78,13 @@ class CMMixerProcessor(ProcessorMixin):
 
         if images is not None:
             raise ValueError("a clip is given as videos=, frames (K, height, width, 3) or files; got images=")
-        audio, rate = waveform_records(audio)
+        arrays, rate = waveform_records(audio)
+        videos = read_media(videos, lambda path: read_frames(path).frames)
+        sounds = read_media(arrays, lambda path: read_sound(path).waveforms)
+        rate = rate if sounds is arrays else sampling.sampling_rate  # files are read at the extractor's
         if rate is not None:
             kwargs.setdefault("sampling_rate", rate)
-        videos = read_media(videos, lambda path: read_frames(path).frames)
-        audio = read_media(audio, lambda path: read_sound(path).waveforms)
-        return self.feature_extractor(videos=videos, audio=audio, **kwargs)
+        return self.feature_extractor(videos=videos, audio=sounds, **kwargs)
 
 
 __all__ = ["CMMixerProcessor"]

@@ -70,8 +70,9 @@ class MediaInfo:
 class Clip:
     """K frames (K, H, W, 3) uint8 RGB, K waveforms (K, S) float32 in [-1, 1], the K instants, and the length cut up.
 
-    `damage` counts what was passed over because it cannot be decoded: packets of sound inside the clip, which are
-    silent, and frames in whose stead an earlier one is shown.
+    `damage` counts what was passed over because it cannot be decoded, as players do: packets of sound inside the clip,
+    which are silent, and frames in whose stead an earlier one is shown. Where that is more than a quarter of the clip's
+    sound or of its frames there is no clip, but a [`MediaError`].
     """
 
     frames: Frames | None
@@ -208,7 +209,8 @@ def read_clip(
     """Cut [start, end] seconds of a file into K equal parts; from the middle of each one frame and the sound around it.
 
     The sound stays inside [start, end] too. What is not asked for is None. What is asked for and missing is a
-    MediaError, as is a section that the file does not reach; an `end` after the file's end is moved there.
+    MediaError, as is a section that the file does not reach, and one of whose sound or frames more than a quarter is
+    damaged ([`Clip`] says what becomes of less); an `end` after the file's end is moved there.
     """
     with open_source(path) as source:
         first, last = start or 0.0, source.duration if end is None else min(end, source.duration)

@@ -55,7 +55,8 @@ class TowerEmbedder:
         """Embed frames (K, height, width, 3) or windows (K, samples): (clips, K, size) on the CPU."""
         videos, audio = (list(clips), None) if modality == "video" else (None, list(clips))
         with torch.autocast(self.model.device.type, enabled=False):  # whatever the model computes in
-            stacks = self.extractor(videos=videos, audio=audio, device=self.model.device)
+            rate = self.extractor.sampling_rate
+            stacks = self.extractor(videos=videos, audio=audio, sampling_rate=rate, device=self.model.device)
         return self._embed(stacks, modality)
 
     def embed_text(self, texts: Sequence[str], target: str) -> Tensor:

@@ -227,6 +227,7 @@ def test_what_another_model_made_is_not_mixed_in(tmp_path):
 KILL = """
 import json, os, signal, sys
 from pathlib import Path
+import pandas  # which pyarrow would import in the midst of an update
 import torch
 from cmmixer_hf.search import faiss_store
 from cmmixer_hf.search.index import IndexFacts

@@ -28,6 +28,7 @@ class CMMixerProcessor(ProcessorMixin):
 
     Example:
 
+    >>> import numpy as np
     >>> processor = CMMixerProcessor(CMMixerFeatureExtractor(image_size=64))
     >>> processor(audio=np.zeros((8, 41600), dtype=np.float32), sampling_rate=16000)["audio_values"].shape
     torch.Size([1, 8, 3, 64, 64])

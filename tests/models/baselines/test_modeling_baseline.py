@@ -194,11 +194,12 @@ def test_training_evaluation_and_index_take_it_as_it_is(name, prepared, extracto
     folder = str(tmp_path / "run")
     settings = TrainingSettings(folder, epochs=20, warmup_epochs=1, batch_size=3, learning_rate=5e-3, logging_steps=4)
     history = train(build(name), prepared, extractor, settings, progress=False)
-    assert history[-1]["loss"] < history[0]["loss"]
+    losses = [entry["loss"] for entry in history]  # noisy, of batches of three
+    assert sum(losses[5:]) < sum(losses[:5])
     embeddings = embed_clips(AutoModel.from_pretrained(folder), prepared, extractor, batch_size=4, progress=False)
     scores = evaluate_retrieval(embeddings)
     assert scores["video_to_audio"]["median_rank"] <= 6
     index = RetrievalIndex.build([{"title": clip} for clip in prepared["clip_id"]], embeddings.audio, model=folder)
     best = index.search(embeddings.audio[4], k=1)[0]
     assert best.item["title"] == prepared["clip_id"][4]
-    assert best.score == pytest.approx(1, abs=1e-5)
+    assert best.score == pytest.approx(1, abs=1e-3)  # an index keeps float16

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from transformers import HfArgumentParser
 
 from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.data import StackMaker, collate_clips, find_media, load_prepared, prepare
-from cmmixer_hf.media import MediaError, Sampling, probe, read_clip, segment_midpoints, write_clip
+from cmmixer_hf.media import MediaError, Sampling, probe, read_clip, read_sections, segment_midpoints, write_clip
 
 try:
     import cv2
@@ -45,6 +46,7 @@ class DataSettings:
     )
     repeated: int = field(default=4, metadata={"help": "augmentations of a clip that is decoded once"})
     rounds: int = field(default=3, metadata={"help": "rounds of which the quickest counts"})
+    sound_seconds: int = field(default=3600, metadata={"help": "length of the sound that is read section by section"})
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,16 @@ SAMPLING = Sampling(shorter_side=256)
 OURS, OURS_PICTURE, OURS_SOUND = "`read_clip`: 8 frames, 8 windows of 2.6 s", "the frames alone", "the windows alone"
 PYAV, PYAV_PICTURE, PYAV_SOUND = "PyAV, the whole file in order", "PyAV, the whole picture", "PyAV, the whole sound"
 LIBROSA = "librosa, one window after the other"
+# Format of a sound file → its encoder.
+SOUNDS = {
+    "wav": "pcm_s16le",
+    "flac": "flac",
+    "mp3": "libmp3lame",
+    "ogg": "vorbis",
+    "opus": "libopus",
+    "m4a": "aac",
+}
+SECTION, HOP = 30.0, 15.0  # seconds, as `cmmixer index` cuts a track
 LOADED, STACKED = "prepared shard → batch of bytes", "prepared shard → augmented stacks"
 
 
@@ -75,6 +87,54 @@ def decoding_rows(files: list[Path]) -> list[Row]:
     ]
     opencv = [Row("OpenCV, seek and read 8 frames", [partial(read_with_opencv, path) for path in files], PYAV_PICTURE)]
     return rows[:4] + (opencv if cv2 else []) + rows[4:]
+
+
+def section_rows(files: list[Path]) -> list[Row]:
+    """All sections of each sound in one pass, as `cmmixer index` reads them, beside decoding it once."""
+    rows = []
+    for path in files:
+        plain = Row(f"PyAV, the same {path.suffix[1:]} once", [partial(read_whole, path, ("audio",))])
+        rows += [Row(f"{path.suffix[1:]}, all sections", [partial(read_all_sections, path)], plain.what), plain]
+    return rows
+
+
+def read_all_sections(path: Path) -> int:
+    """How many sections there are; each must be usable."""
+    sections = read_sections(path, SAMPLING, seconds=SECTION, hop=HOP, video=False)
+    return sum(section.clip is not None for section in sections)
+
+
+def write_sounds(folder: Path, seconds: int) -> list[Path]:
+    """A stereo chord in noise in every format that this FFmpeg can write."""
+    paths = [folder / f"sound.{suffix}" for suffix, codec in SOUNDS.items() if codec in av.codecs_available]
+    for path in paths:
+        write_sound(path, SOUNDS[path.suffix[1:]], seconds)
+    return paths
+
+
+def write_sound(path: Path, codec: str, seconds: int, *, rate: int = 48000) -> None:
+    """Second after second, so that an hour fits into memory."""
+    draw, instants = np.random.default_rng(0), np.arange(rate) / rate
+    chord = sum(0.1 * np.sin(2 * np.pi * pitch * instants) for pitch in (220, 277, 330))
+    with av.open(str(path), "w") as container:
+        options = {"strict": "experimental"}  # FFmpeg's own Vorbis encoder
+        stream = container.add_stream(codec, rate=rate, layout="stereo", options=options)
+        for second in range(seconds):
+            wave = chord + 0.05 * draw.standard_normal((2, rate))
+            frame = av.AudioFrame.from_ndarray(wave.astype(np.float32), "fltp", "stereo")
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), second * rate
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def sections_table(rows: list[Row], cost: dict[str, float]) -> list[str]:
+    """Lines of Markdown: what all sections cost, in plain decodes."""
+    lines = ["| | CPU s | CPU s to decode it once | ratio |", "|---|---|---|---|"]
+    for row in rows:
+        if row.beside:
+            spent, once = cost[row.what] / 1000, cost[row.beside] / 1000
+            lines.append(f"| {row.what} | {spent:.2f} | {once:.2f} | {spent / once:.2f} |")
+    return lines
 
 
 def mel_rows(files: list[Path], extractor: CMMixerFeatureExtractor) -> list[Row]:
@@ -222,7 +282,7 @@ def write_clips(folder: Path, seconds: int, *, count: int = 3) -> None:
 
 
 def report(settings: DataSettings) -> str:
-    """Both tables."""
+    """All tables."""
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = "threads;1"
     torch.set_num_threads(1)
     if cv2:
@@ -236,11 +296,14 @@ def report(settings: DataSettings) -> str:
         files = usable(find_media(settings.clips or folder))
         prepare(files, shards, SAMPLING, num_workers=1, progress=False)
         rows = [*decoding_rows(files), *mel_rows(files, extractor), *loading_rows(shards, extractor)]
-        cost = measure(rows, settings.rounds)
+        sections = section_rows(write_sounds(Path(work), settings.sound_seconds))
+        cost = measure(rows, settings.rounds) | measure(sections, settings.rounds)
         size = sum(path.stat().st_size for path in shards.glob("*.parquet")) / len(files)
         length = np.mean([probe(path).duration for path in files])
     about = f"{len(files)} clips of {length:.1f} s on average; a prepared clip takes {size / 1e6:.2f} MB."
-    return "\n".join([about, "", *cost_table(rows, cost), "", *feeding_table(cost, settings)])
+    long = f"{settings.sound_seconds} s of sound, all sections of {SECTION:g} s every {HOP:g} s:"
+    tables = [cost_table(rows, cost), feeding_table(cost, settings), [long], sections_table(sections, cost)]
+    return "\n".join([about, *(line for table in tables for line in ("", *table))])
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ SMALL = {
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "benchmarks/claims.py": "--arms none --rates 1e-3 --seeds 0 --pairs 4 --clips 4 --pool 12 --batch_size 2 "
     "--pretraining_steps 1 --finetuning_steps 1",
-    "benchmarks/data.py": "--clips short --rounds 1",
+    "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
 }
 # Heads are as wide as MAE's, 64 in the encoder, of which the decoder has 16.

@@ -56,6 +56,17 @@ def test_the_limit_is_stated_where_clips_are_read():
         assert "more than a quarter" in " ".join(stated.split())
 
 
+def test_of_a_file_that_breaks_off_what_lies_before_is_read(tmp_path):
+    whole = write_media(tmp_path / "a.mkv", Recipe("libx264", "libmp3lame", SHORT_GOP))
+    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
+    early, expected = (read_clip(path, end=2.0) for path in (tmp_path / "cut.mkv", whole))
+    assert early.damage == 0
+    np.testing.assert_array_equal(early.frames, expected.frames)
+    np.testing.assert_array_equal(early.waveforms, expected.waveforms)
+    with pytest.raises(MediaError, match=r"truncated or damaged after 3\.\d s of 6\.0 s"):
+        read_clip(tmp_path / "cut.mkv")
+
+
 @pytest.fixture
 def song(tmp_path) -> Path:
     raw = {"options": {"write_xing": "0", "id3v2_version": "0"}}

@@ -210,7 +210,8 @@ def read_clip(
 
     The sound stays inside [start, end] too. What is not asked for is None. What is asked for and missing is a
     MediaError, as is a section that the file does not reach, and one of whose sound or frames more than a quarter is
-    damaged ([`Clip`] says what becomes of less); an `end` after the file's end is moved there.
+    damaged ([`Clip`] says what becomes of less); an `end` after the file's end is moved there. Of a file that breaks
+    off before the length that it states, the sections before the break are read; those beyond are MediaErrors.
     """
     with open_source(path) as source:
         first, last = start or 0.0, source.duration if end is None else min(end, source.duration)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
+from cmmixer_hf import CMMixerFeatureExtractor
 from cmmixer_hf.data.batches import unpack_frames
 from cmmixer_hf.demo.world import World, make_row
 from cmmixer_hf.evaluation.retrieval import ClipEmbeddings
@@ -46,7 +47,8 @@ def test_clips_that_do_not_suffice_are_refused(embeddings, classes):
         bend_query(few, classes, 0)
 
 
-def test_a_picture_has_a_row_a_query(embeddings, extractor):
+def test_a_picture_has_a_row_a_query(embeddings):
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2, window_seconds=1.0)
     world = World(0, Sampling(num_frames=2, window_seconds=1.0, shorter_side=32), duration=4.0)
     rows = [make_row(world, number) for number in range(3)] * 10
     asked = bend_query(embeddings, CLASSES, 0)

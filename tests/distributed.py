@@ -3,9 +3,12 @@
 The processes are forked from a server that has imported the package once, so that one starts in a moment.
 """
 
+import itertools
 import multiprocessing
 import os
-from collections.abc import Callable
+import signal
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,32 @@ def run_alone(function: Callable[..., Any], *arguments: Any) -> int:
     process = CONTEXT.Process(target=_run_alone, args=(function, arguments))
     process.start()
     return wait_for(process)
+
+
+def kills_at_every_touch(folder: Path, function: Callable[..., Any], *arguments: Any) -> Iterator[int]:
+    """Kill `function(*arguments)` before its first touch of anything in `folder`, then before its second, and so on.
+
+    A touch is what Python audits: a file opened, a folder listed, something made, renamed or removed. Yields how often
+    it was killed, after each time; ends with the call that is over before it is to be killed.
+    """
+    for number in itertools.count(1):
+        code = run_alone(_touch, folder, number, function, arguments)
+        if code == 0:
+            return
+        assert code == -signal.SIGKILL, f"exit code {code}"
+        yield number
+
+
+def _touch(folder: Path, deadly: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    touches = itertools.count(1)
+
+    def count(event: str, values: tuple[Any, ...]) -> None:
+        inside = any(str(value).startswith(str(folder)) for value in values)
+        if inside and event.startswith(("open", "os.", "shutil.")) and next(touches) == deadly:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    function(*arguments)
 
 
 def wait_for(process: Any) -> int:

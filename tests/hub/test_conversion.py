@@ -2,9 +2,11 @@
 
 import argparse
 import os
+import shutil
 
 import pytest
 import torch
+from distributed import kills_at_every_touch
 from safetensors.torch import save_file
 from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
@@ -256,3 +258,27 @@ def test_weights_are_read_from_files_and_folders(vit_mae, tmp_path, kind):
         assert read.keys() == state.keys()
     with pytest.raises(FileNotFoundError, match="holds no weights"):
         read_weights(str(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty"))
+
+
+@pytest.mark.slow
+def test_converting_that_is_killed_anywhere_loses_nothing(vit_mae, tmp_path):
+    """Again and again into the same place, beside files of the user's own: a whole model, or none."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "notes.txt").write_text("mine")
+    vit_mae.save_pretrained(tmp_path / "mae")
+    target = tmp_path / "models" / "ours"
+    settings = ConvertSettings(str(tmp_path / "mae"), output_dir=str(target))
+    convert(ConvertSettings(str(tmp_path / "mae"), output_dir=str(tmp_path / "whole")))
+    expected = CMMixerForPreTraining.from_pretrained(tmp_path / "whole").cmmixer.state_dict()
+    names, kills = {path.name for path in (tmp_path / "whole").iterdir()}, 0
+    for _ in range(2):
+        for _ in kills_at_every_touch(tmp_path, convert, settings):
+            kills += 1
+            assert (tmp_path / "models" / "notes.txt").read_text() == "mine"
+            if target.exists():
+                assert {path.name for path in target.iterdir()} == names
+                torch.testing.assert_close(CMMixerForPreTraining.from_pretrained(target).cmmixer.state_dict(), expected)
+                shutil.rmtree(target)
+        assert {path.name for path in target.iterdir()} == names
+        shutil.rmtree(target)
+    assert kills >= 20

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from distributed import kills_at_every_touch
+from training_runs import EXTRACTOR, make_model
 
+from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data.batches import SourceError
 from cmmixer_hf.hub import share_with_code
 
@@ -41,3 +45,22 @@ def test_a_folder_of_another_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
     with pytest.raises(SourceError, match="'bert'"):
         share_with_code(tmp_path)
+
+
+def save(folder: Path) -> None:
+    make_model(CMMixerForRetrieval).save_pretrained(folder)
+    CMMixerProcessor(EXTRACTOR).save_pretrained(folder)
+
+
+@pytest.mark.slow
+def test_saving_that_is_killed_leaves_the_model_or_none(tmp_path):
+    expected, kills = make_model(CMMixerForRetrieval).state_dict(), 0
+    for number in range(4):
+        for _ in kills_at_every_touch(tmp_path, save, tmp_path / f"{number}"):
+            kills += 1
+            try:
+                found = CMMixerForRetrieval.from_pretrained(tmp_path / f"{number}").state_dict()
+            except (OSError, ValueError):
+                continue
+            torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert kills >= 20

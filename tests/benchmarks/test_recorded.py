@@ -39,15 +39,12 @@ def test_the_demos_table_is_what_its_runs_gave(path):
 
 
 @pytest.mark.parametrize("path", DEMOS)
-def test_the_demo_learned_content_that_no_cue_gives_away(path):
+def test_no_cue_gives_the_demos_pool_away_and_identity_was_learned(path):
     results = json.loads(path.read_text())
     trained, _, cue, cca, _ = results["scores"].values()
-    chance = trained["chance"]["R@10"]
     free = max(FreeCue("", **scores).recall_at_10 for scores in (cue, cca))
-    assert free <= 2 * chance
-    assert trained["video_to_audio"]["R@10"] >= 5 * max(scores["video_to_audio"]["R@10"] for scores in (cue, cca))
-    twins = results["twins"]["trained"]
-    assert sum(twins[kind]["interval"][0] > 60 for kind in TWINS[1:]) >= 2
+    assert free <= 2 * trained["chance"]["R@10"]
+    assert results["twins"]["trained"]["identity"]["interval"][0] > 60
 
 
 @pytest.mark.parametrize("name", ["search", "training-cpu", "training-cpu-compiled"])

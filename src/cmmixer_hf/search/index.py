@@ -194,7 +194,16 @@ class RetrievalIndex:
         kinds: Sequence[str | None] | None = None,
         candidates: int = CANDIDATES,
     ) -> list[list[Match]]:
-        """What [`search`] finds for each of the queries (queries, K, size), with fewer passes over the index."""
+        """What [`search`] finds for each of several queries, with fewer passes over the index.
+
+        Args:
+            queries: (queries, K, size).
+            k, where, candidates: as in [`search`], the same for all.
+            kinds: for each query what it is, as in [`search`].
+
+        Raises:
+            ValueError: as [`search`] does.
+        """
         self._check_query(queries, k)
         queries = queries.detach().float().cpu()
         conditions = {

@@ -3,8 +3,8 @@
     python examples/space.py --library FOLDER --model checkpoints/cmmixer-small-yardstick --output runs/space
     hf upload you/music runs/space --repo-type space
 
-The page is `examples/app.py`; it indexes the library when the Space starts, so keep that to a few hundred files, and to
-files that you may show.
+The page is that of `cmmixer page`; it indexes the library when the Space starts, so keep that to a few hundred files,
+and to files that you may show.
 """
 
 import shutil
@@ -15,15 +15,13 @@ from pathlib import Path
 from cmmixer_hf.files import atomic_directory
 from cmmixer_hf.training import read_settings
 
-PAGE = Path(__file__).with_name("app.py")
 APP = '''"""The Space: index the library once, then serve the page."""
 
-from page import App, AppSettings, build
-
+from cmmixer_hf.page import PageSettings, serve
 from cmmixer_hf.search import IndexSettings, build_index
 
 build_index(IndexSettings("library", "index", "model"))
-build(App(AppSettings(music="index"))).launch(allowed_paths=["library"], max_file_size="200mb")
+serve(PageSettings(music="index", host="0.0.0.0"))
 '''
 README = """---
 title: {title}
@@ -54,11 +52,10 @@ class SpaceSettings:
 
 
 def main() -> None:
-    """Page, model, library, requirements and the header that the Hub reads."""
+    """Model, library, requirements and the header that the Hub reads."""
     settings = read_settings(SpaceSettings)
     with atomic_directory(settings.output) as folder:
         folder = Path(folder)
-        shutil.copy(PAGE, folder / "page.py")
         shutil.copytree(
             settings.model, folder / "model", ignore=shutil.ignore_patterns("pretraining", "index", "clips")
         )

@@ -53,8 +53,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         about = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
-    assert names == {f"cmmixer_hf/{path.name}" for path in SOURCE.iterdir() if path.is_file()}
-    assert {"cmmixer_hf/py.typed", "cmmixer_hf/model_card.md", "cmmixer_hf/report.html"} <= names
+    files = {path.relative_to(SOURCE) for path in SOURCE.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    assert names == {f"cmmixer_hf/{path.as_posix()}" for path in files}
+    assert {"cmmixer_hf/training/model_card.md", "cmmixer_hf/demo/report.html", "cmmixer_hf/py.typed"} <= names
     assert f"\nVersion: {cmmixer_hf.__version__}\n" in about["METADATA"]
     assert "\nRequires-Python: >=3.11\n" in about["METADATA"]
     assert "cmmixer = cmmixer_hf.cli:main" in about["entry_points.txt"]

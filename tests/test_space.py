@@ -33,12 +33,12 @@ def test_the_hub_knows_what_to_run_and_to_install(space):
 
 
 def test_the_page_starts_with_an_index_of_the_library(space, monkeypatch):
-    gradio = pytest.importorskip("gradio", reason="the page needs gradio: pip install cmmixer_hf[app]")
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install cmmixer_hf[app]")
     served = []
-    monkeypatch.setattr(gradio.Blocks, "launch", lambda page, **options: served.append(options))
+    monkeypatch.setattr("uvicorn.run", lambda server, **options: served.append(options))
+    monkeypatch.setattr("cmmixer_hf.page.serving._check_port", lambda settings: None)
     monkeypatch.chdir(space)
-    monkeypatch.syspath_prepend(str(space))
-    monkeypatch.delitem(sys.modules, "page", raising=False)
     runpy.run_path(str(space / "app.py"))
-    assert served == [{"allowed_paths": ["library"], "max_file_size": "200mb"}]
+    (options,) = served
+    assert options["host"] == "0.0.0.0"
     assert (space / "index" / "index.json").is_file()

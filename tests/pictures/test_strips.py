@@ -13,7 +13,7 @@ from cmmixer_hf.media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from cmmixer_hf.models.configuration_cmmixer import CMMixerConfig
 from cmmixer_hf.models.masking import random_masking
 from cmmixer_hf.models.modeling_cmmixer import CMMixerForPreTraining
-from cmmixer_hf.pictures.curves import curves
+from cmmixer_hf.pictures.loss_curves import curves
 from cmmixer_hf.pictures.strips import (
     HIDDEN,
     SeparationPictures,

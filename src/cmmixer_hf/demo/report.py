@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from ..files import atomic_file
-from ..pictures.curves import curves
+from ..pictures.loss_curves import curves
 from ..pictures.strips import RGB, enlarge, jpeg_bytes, png_bytes
 
 STRIP_HEIGHT = 160  # pixels, so that the patches of a strip stay sharp on a dense screen

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from huggingface_hub import HfApi
 
 from ..files import atomic_file
-from ..pictures.curves import curves_png
+from ..pictures.loss_curves import curves_png
 from ..pictures.strips import RGB, png_bytes
 from .settings import write_settings
 

@@ -334,8 +334,8 @@ def _notes(settings: DemoSettings, training: PreparedClips, held_out: PreparedCl
         notes.append(f"{len(prepared.errors)} files were left out; the reasons stand above.")
     if settings.videos is None:
         notes.append(
-            "The clips are made: the tables say what was learned of them beside what needs no model, not what the method "
-            "reaches on real music."
+            "The clips are made: the tables say what was learned of them beside what needs no model, not what "
+            "the method reaches on real music."
         )
     return notes
 

@@ -125,15 +125,22 @@ def test_the_library_says_what_it_is(page):
     assert "duration" in told["footage"]["filters"]
 
 
-def test_only_indexed_files_are_served(page, clip, demo):
+@pytest.fixture
+def secret(demo) -> Iterator[Path]:
+    """A file that is in no index, among those that are."""
+    file = demo / "clips" / ".env"
+    file.write_text("secret")
+    yield file
+    file.unlink()
+
+
+def test_only_indexed_files_are_served(page, clip, secret):
     item = ask(page, "find_footage", clip)[0]
     with urllib.request.urlopen(f"{page}/media/{item['id']}") as answer:
         assert answer.headers["content-type"] == "video/mp4"
         assert answer.headers["x-content-type-options"] == "nosniff"
     part = urllib.request.Request(f"{page}/media/{item['id']}", headers={"Range": "bytes=0-9"})
     assert len(urllib.request.urlopen(part).read()) == 10  # players jump
-    secret = demo / "clips" / ".env"
-    secret.write_text("secret")
     for address in (f"gradio_api/file={secret}", f"gradio_api/file={clip}", "media/.env", "media/..%2f.env"):
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{page}/{address}")

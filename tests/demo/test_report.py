@@ -15,7 +15,7 @@ from PIL import Image
 from cmmixer_hf.demo.report import Panel, Query, Report, Track, render, write_report
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
-EVIL = "<script>alert('&')</script> \"quoted\" $title"
+EVIL = "<script>alert('&')</script> \"quoted\" $title {{ 7 * 7 }}"
 
 
 class Page(HTMLParser):

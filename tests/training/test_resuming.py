@@ -147,6 +147,11 @@ def test_model_and_extractor_make_another_run():
     assert run_identity() != run_identity(extractor=CMMixerFeatureExtractor(image_size=32, num_frames=2, n_fft=512))
 
 
+def test_where_an_extractor_was_shared_changes_no_run():
+    shared = CMMixerFeatureExtractor(image_size=32, num_frames=2, auto_map={"AutoFeatureExtractor": "other.Extractor"})
+    assert run_identity(extractor=shared) == run_identity(extractor=EXTRACTOR)
+
+
 def test_clips_that_compete_are_part_of_a_contrastive_run():
     """Accumulation adds no negatives: a larger batch or more processes do."""
 

@@ -137,8 +137,11 @@ def _full_disk_in_words(folder: Path) -> Iterator[None]:
 WEIGHTS, TRAINED, REST = "model.safetensors", "trained.safetensors", "training.pt"
 # Settings of how long a run is: its number of steps stands for them.
 LENGTH = {"epochs", "max_steps", "patience", "best_metric"}
-# Facts in a model's configuration about the place where it was made or loaded.
-NOT_OF_THE_RUN = {f"model.{name}" for name in ("transformers_version", "architectures", "_name_or_path", "dtype")}
+# Facts in a configuration about the place where it was made, loaded or shared.
+NOT_OF_THE_RUN = {
+    *(f"model.{name}" for name in ("transformers_version", "architectures", "_name_or_path", "dtype", "auto_map")),
+    *("extractor.auto_map", "extractor.processor_class"),
+}
 
 
 def identity(

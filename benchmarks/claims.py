@@ -98,7 +98,9 @@ class ClaimsSettings:
     table: str | None = field(default=None, metadata={"help": "print the table of this folder's results instead"})
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"of {', '.join(ARMS)}"})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "of worlds and weights"})
-    rates: list[float] = field(default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "learning rates tried"})
+    rates: list[float] = field(
+        default_factory=lambda: [5e-4, 1e-3, 2e-3], metadata={"help": "learning rates tried; one alone is taken"}
+    )
     pairs: int = field(default=500, metadata={"help": "clips to fine-tune on"})
     clips: int = field(default=2000, metadata={"help": "clips to pre-train on, the pairs among them"})
     pool: int = field(default=300, metadata={"help": "held-out clips"})
@@ -131,12 +133,13 @@ def run(settings: ClaimsSettings) -> None:
     """The search, then the grid, seed by seed; a process runs its share and takes what others have found."""
     part, parts = map(int, settings.shard.split("/"))
     searched = [Cell(arm, settings.seeds[0], rate, True) for arm in settings.arms for rate in settings.rates]
-    for cell in searched[part::parts]:
+    for cell in searched[part::parts] if len(settings.rates) > 1 else []:
         load_or_run(cell, settings)
     for seed in settings.seeds:
         for arm in settings.arms[part::parts]:
-            own = [load_or_run(cell, settings) for cell in searched if cell.arm == arm]
-            load_or_run(Cell(arm, seed, max(own, key=content)["rate"], False), settings)
+            own = [cell for cell in searched if cell.arm == arm]
+            best = max(own, key=lambda cell: content(load_or_run(cell, settings))) if len(own) > 1 else own[0]
+            load_or_run(Cell(arm, seed, best.rate, False), settings)
 
 
 def load_or_run(cell: Cell, settings: ClaimsSettings) -> Result:

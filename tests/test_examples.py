@@ -124,9 +124,9 @@ def test_transformers_trainer_trains_a_retriever(clips, pretrained, tmp_path):
     assert CMMixerProcessor.from_pretrained(tmp_path / "run").feature_extractor.num_frames == 2
 
 
-def test_the_checkpoint_is_made_again(demo_folder, tmp_path):
-    flags = ["--clips", "32", "--held_out", "8", "--pretraining_steps", "2"]
-    folders = {"work": tmp_path / "work", "output": tmp_path / "model", "demo": demo_folder / "demo" / "seed-0"}
+def test_the_checkpoint_is_made_again(tmp_path):
+    flags = ["--clips", "32", "--held_out", "8", "--pretraining_steps", "2", "--finetuning_steps", "2"]
+    folders = {"work": tmp_path / "work", "output": tmp_path / "model"}
     run("checkpoint.py", *flags, *(f"--{name}={folder}" for name, folder in folders.items()))
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["dtype"] == "float16"

@@ -277,14 +277,13 @@ class DemoSettings:
     output: str = field(default="demo/seed-0", metadata={"help": "folder for everything that is made"})
     videos: str | None = field(default=None, metadata={"help": "folder of your own clips instead of made ones"})
     seed: int = field(default=0, metadata={"help": "of the clips and of the training"})
-    clips: int = field(default=2000, metadata={"help": "made clips to train on"})
+    clips: int = field(default=4000, metadata={"help": "made clips to train on"})
     held_out: int = field(default=256, metadata={"help": "made clips to search among"})
     pretraining_samples: int = field(
-        default=4000, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
+        default=56000, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
     )
-    finetuning_samples: int = field(default=32000, metadata={"help": "clips seen in fine-tuning, with repetition"})
+    finetuning_samples: int = field(default=24000, metadata={"help": "clips seen in fine-tuning, with repetition"})
     token_drop_rate: float = field(
-        default=0.5,
-        metadata={"help": "share of a clip's tokens left out in fine-tuning: faster, and less learned by heart"},
+        default=0.0, metadata={"help": "share of a clip's tokens left out in fine-tuning: faster, and sees less"}
     )
     queries: int = field(default=6, metadata={"help": "queries shown in the report"})

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from claims import ARMS, Cell, ClaimsSettings, Strangers, Unmixed, claim_rows, holm, load_or_run, run, tables
+from claims import ARMS, Cell, ClaimsSettings, Strangers, Unmixed, claim_rows, content, holm, load_or_run, run, tables
 
 from cmmixer_hf.demo import model_config
 
@@ -20,16 +20,19 @@ def folder(tmp_path_factory):
 
 def test_each_cell_has_a_file_with_what_it_cost_and_what_needs_no_model(folder):
     names = {path.name for path in folder.glob("*.json")}
-    assert names == {
-        f"{name}-{arm}-0.001-seed{seed}.json"
-        for name, seeds in (("search", [0]), ("grid", [0, 1]))
-        for seed in seeds
-        for arm in ("none", "unmixed")
-    }
+    assert names == {f"grid-{arm}-0.001-seed{seed}.json" for seed in (0, 1) for arm in ("none", "unmixed")}
     none, unmixed = (json.loads((folder / f"grid-{arm}-0.001-seed0.json").read_text()) for arm in ("none", "unmixed"))
     assert none["tflop"] < unmixed["tflop"]
     assert len(none["cues"]) == 3
     assert set(none["twins"]) == {"time", "binding", "identity", "height", "motion"}
+
+
+def test_of_several_rates_an_arm_takes_the_one_that_the_search_on_other_clips_prefers(tmp_path):
+    run(ClaimsSettings(output=str(tmp_path), arms=["none"], seeds=[0], rates=[1e-3, 2e-3], **SMALL))
+    searched = [json.loads(path.read_text()) for path in tmp_path.glob("search-*.json")]
+    assert len(searched) == 2
+    (grid,) = (json.loads(path.read_text()) for path in tmp_path.glob("grid-*.json"))
+    assert grid["rate"] in [cell["rate"] for cell in searched if content(cell) == max(map(content, searched))]
 
 
 def test_a_grid_goes_on_and_refuses_other_sizes(folder):
@@ -39,7 +42,7 @@ def test_a_grid_goes_on_and_refuses_other_sizes(folder):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.json")} == before
     settings.pool = 13
     with pytest.raises(ValueError, match="choose another output"):
-        load_or_run(Cell("none", 0, 1e-3, True), settings)
+        load_or_run(Cell("none", 0, 1e-3, False), settings)
 
 
 def test_tables_show_arms_claims_and_cues(folder):

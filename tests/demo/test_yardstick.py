@@ -22,7 +22,7 @@ from cmmixer_hf.demo.scenes import (
 from cmmixer_hf.demo.scenes import TEXTURES as TEXTURE_NAMES
 from cmmixer_hf.demo.world import make_scene, render_frames, render_sound, write_library
 
-FPS, SAMPLING_RATE, DURATION = 10, 16000, 8.0
+FPS, SAMPLING_RATE, DURATION = 10, 16000, 4.0
 
 
 def same(left, right) -> bool:
@@ -178,7 +178,7 @@ def test_no_shape_stands_higher_than_another_on_average():
         for part in make_scene(seed).parts:
             places[part.identity].append(place_curve(part, times)[turn_curve(part, times) > 0])
     means = [np.concatenate(found).mean() for found in places.values()]
-    np.testing.assert_allclose(means, 0.5, atol=0.06)
+    np.testing.assert_allclose(means, 0.5, atol=0.1)  # tunes of few notes reach both ends, where places wrap
 
 
 # --- libraries of real files -----------------------------------------------------------------------------------------

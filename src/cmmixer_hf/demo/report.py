@@ -17,7 +17,7 @@ from ..pictures.strips import RGB, enlarge, jpeg_bytes, png_bytes
 
 STRIP_HEIGHT = 160  # pixels, so that the patches of a strip stay sharp on a dense screen
 _PAGE = Path(__file__).with_name("report.html")
-Row = dict[str, str | float]
+ScoreRow = dict[str, str | float]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Report:
     title: str
     lead: str
     listen_for: str = ""
-    scores: list[Row] = field(default_factory=list)
-    twins: list[Row] = field(default_factory=list)
+    scores: list[ScoreRow] = field(default_factory=list)
+    twins: list[ScoreRow] = field(default_factory=list)
     panels: list[Panel] = field(default_factory=list)
     histories: dict[str, list[dict]] = field(default_factory=dict)
     queries: list[Query] = field(default_factory=list)
@@ -123,7 +123,7 @@ def render(report: Report) -> str:
     return page.get_template(_PAGE.name).render(report=report)
 
 
-def _grouped(rows: list[Row]) -> tuple[list[str], list[tuple[str, list[Row]]]]:
+def _grouped(rows: list[ScoreRow]) -> tuple[list[str], list[tuple[str, list[ScoreRow]]]]:
     """A table's columns and groups of rows; where neighbours share their first cell, it is their group's name."""
     first, *others = rows[0]
     groups = [(str(name), list(members)) for name, members in groupby(rows, key=lambda row: row[first])]

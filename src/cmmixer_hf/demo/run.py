@@ -37,7 +37,7 @@ from .report import Panel, Query, Report, Track, write_report
 from .twins import TWINS, score_understanding
 from .world import SMALL, World, write_library
 
-IMAGE_SIZE, SEGMENTS = 32, 8
+IMAGE_SIZE, SEGMENTS = 32, 4
 MADE_CLIPS = (
     "Its clips were made: it has never seen a real video, nor heard real music, and on your files it guesses. It is "
     "there to show that everything works."
@@ -182,8 +182,12 @@ def _train(
     print("3/6 pre-train")
     torch.manual_seed(settings.seed)
     pretrained = CMMixerForPreTraining(model_config())
-    stage = _stage(settings, clips, settings.pretraining_samples, PRETRAINING_RATE, output / "pretrained")
-    histories = {"Pre-training": train(pretrained, clips, extractor, stage)}
+    histories: dict[str, list[dict[str, float]]] = {}
+    if settings.pretraining_samples:
+        stage = _stage(settings, clips, settings.pretraining_samples, PRETRAINING_RATE, output / "pretrained")
+        histories["Pre-training"] = train(pretrained, clips, extractor, stage)
+    else:
+        pretrained.save_pretrained(output / "pretrained")
     print("4/6 fine-tune")
     dropping = {"token_drop_rate": settings.token_drop_rate}
     model = CMMixerForRetrieval.from_encoder_pretrained(str(output / "pretrained"), **dropping)

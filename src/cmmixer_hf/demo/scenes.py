@@ -22,7 +22,7 @@ IDENTITIES = (*RISING, *FALLING)
 TEXTURES = ("waves", "clouds", "hills", "dots")
 LOWEST_PITCH = 220.0  # Hz, the pitch of height 0 (A3); below it the mel bands are too coarse to tell notes apart
 SEMITONES = 40  # height 1 lies this far above it, at about 2217 Hz (3.3 octaves)
-DURATION = 8.0  # s, of a clip
+DURATION = 4.0  # s, of a clip
 TURN = (0.8, 2.4)  # s, the shortest and the longest
 SCALES = (
     (0, 2, 4, 7, 9),
@@ -126,7 +126,7 @@ def make_scene(seed: Seed, *, duration: float = DURATION, difficulty: float = 0.
 
     >>> scene = make_scene(0)
     >>> scene.duration, len(scene.parts), scene.parts[0].identity in IDENTITIES
-    (8.0, 2, True)
+    (4.0, 2, True)
     """
     if not 0.0 <= difficulty <= 1.0:
         raise ValueError(f"difficulty must lie in [0, 1], got {difficulty}")

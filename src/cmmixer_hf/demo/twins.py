@@ -6,7 +6,7 @@ understood that factor.
 >>> world = World(seed=1)
 >>> twin = render_twin(world.scene(0), "identity", world.times, size=32, rng=np.random.default_rng(0))
 >>> twin.shape, bool((twin != render_frames(world.scene(0), times=world.times, size=32)).any())
-((8, 32, 32, 3), True)
+((4, 32, 32, 3), True)
 """
 
 from collections.abc import Callable, Sequence

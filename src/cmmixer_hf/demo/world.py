@@ -24,7 +24,7 @@ from .scenes import DURATION, Floats, Scene, floats, make_scene
 
 FPS = 10  # frames a second of every file
 SAMPLING_RATE = 16000  # Hz, of every file
-SMALL = Sampling(num_frames=8, window_seconds=0.6, shorter_side=32)
+SMALL = Sampling(num_frames=4, window_seconds=0.6, shorter_side=32)
 
 
 def write_library(
@@ -37,7 +37,7 @@ def write_library(
     num_workers: int = 2,
     progress: bool = True,
 ) -> list[Path]:
-    """Write `count` clips of 8 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
+    """Write `count` clips of 4 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
 
     Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
     Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
@@ -102,7 +102,7 @@ def make_row(world: World, index: int) -> dict[str, Any]:
 
     >>> row = make_row(World(seed=0), 3)
     >>> row["clip_id"], row["frame_shape"], len(row["waveforms"])
-    ('0-00003', [32, 32], 153600)
+    ('0-00003', [32, 32], 76800)
     """
     scene = world.scene(index)
     frames = render_frames(scene, times=world.times, size=world.size)

@@ -1,5 +1,6 @@
 """Tiny random checkpoints of other families, with real processors and tokenizers, written to a folder; offline."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,8 +8,8 @@ import torch
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "calm", "piano", "for", "a", "sunset", "less", "sad", "noise"]
 
 
-def make_tokenizer(folder: Path):
-    """Whole words, a first token for the text and a last one."""
+def make_tokenizer(folder: Path, named: Mapping[str, str] | None = None):
+    """Whole words, a first token for the text and a last one, and `named` tokens that stand for media."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
@@ -23,7 +24,8 @@ def make_tokenizer(folder: Path):
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
-        model_max_length=32,
+        model_max_length=32 if named is None else 4096,
+        extra_special_tokens=dict(named or {}),
     )
     tokenizer.save_pretrained(folder)
     return tokenizer
@@ -98,3 +100,49 @@ def make_pe_av(folder: Path) -> Path:
     )
     PeAudioVideoProcessor(PeAudioFeatureExtractor(), pictures, make_tokenizer(folder)).save_pretrained(folder)
     return folder
+
+
+def make_embedding_gemma(folder: Path) -> Path:
+    """EmbeddingGemma 2 of 24 components as a Sentence Transformer, with the published prompts (needs torchvision)."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+    from transformers import (
+        EmbeddingGemma2Config,
+        EmbeddingGemma2Model,
+        EmbeddingGemma2Processor,
+        EmbeddingGemma2VideoProcessor,
+        Gemma4AudioFeatureExtractor,
+        Gemma4ImageProcessor,
+    )
+
+    torch.manual_seed(0)
+    named = {
+        **{"image_token": "<|image|>", "boi_token": "<|image>", "eoi_token": "<image|>"},
+        **{"audio_token": "<|audio|>", "boa_token": "<|audio>", "eoa_token": "<audio|>", "video_token": "<|video|>"},
+    }
+    tokenizer = make_tokenizer(folder / "parts", named)
+    size = {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8}
+    ids = {f"{name}_id": tokenizer.convert_tokens_to_ids(token) for name, token in named.items()}
+    ids["eoa_token_index"] = ids.pop("eoa_token_id")
+    text = {
+        **{"vocab_size": len(tokenizer), "hidden_size": 16, "intermediate_size": 32, "embedding_dim": 24},
+        **{"hidden_size_per_layer_input": 8, "global_head_dim": 16, "sliding_window": 16, **size},
+    }
+    vision = {
+        **{"model_type": "gemma4_vision", "hidden_size": 16, "intermediate_size": 32, "position_embedding_size": 64},
+        **size,
+        "num_key_value_heads": 2,
+    }
+    sound = {
+        **{"model_type": "gemma4_audio", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+        **{"subsampling_conv_channels": [128, 4], "output_proj_dims": 16},
+    }
+    config = EmbeddingGemma2Config(text_config=text, vision_config=vision, audio_config=sound, **ids)
+    EmbeddingGemma2Model(config).save_pretrained(folder / "parts")
+    parts = Gemma4AudioFeatureExtractor(), Gemma4ImageProcessor(), tokenizer, EmbeddingGemma2VideoProcessor()
+    EmbeddingGemma2Processor(*parts).save_pretrained(folder / "parts")
+    transformer = Transformer(str(folder / "parts"))
+    modules = [transformer, Pooling(transformer.get_embedding_dimension(), "mean"), Normalize()]
+    prompts = {"query": "task: search result | query: ", "document": "title: none | text: "}
+    SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save_pretrained(str(folder / "model"))
+    return folder / "model"

@@ -46,7 +46,7 @@ from cmmixer_hf.evaluation import (
 )
 from cmmixer_hf.hub import share_with_code
 from cmmixer_hf.pictures import draw_separation, enlarge, png_bytes, sheet
-from cmmixer_hf.search import Cutting, embed_file, open_embedder
+from cmmixer_hf.search import Cutting, background_queries, embed_file, open_embedder
 from cmmixer_hf.training import TrainingSettings, read_settings, train, write_model_card
 
 NAME = "checkpoints/cmmixer-small-yardstick"
@@ -125,7 +125,9 @@ def keep_index(output: Path, files: list[Path]) -> None:
     embedder = open_embedder(output)
     embeds = torch.stack([embed_file(file, embedder, Cutting("audio"), is_query=False).embeds[0] for file in files])
     items = [{"title": title(file), "path": f"../clips/{file.name}"} for file in files]
-    RetrievalIndex.build(items, embeds, model=str(output), identity=embedder.identity).save(output / "index")
+    background = background_queries(embedder)
+    index = RetrievalIndex.build(items, embeds, model=str(output), identity=embedder.identity, background=background)
+    index.save(output / "index")
     (output / "clips").mkdir(exist_ok=True)
     for file in files[:QUERIES]:
         shutil.copy(file, output / "clips")

@@ -1,5 +1,7 @@
 """The page, as a program talks to it and as a person uses it, in a real browser."""
 
+import ast
+import asyncio
 import json
 import os
 import shutil
@@ -10,7 +12,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -20,6 +24,7 @@ pytest.importorskip("gradio", reason="the page needs gradio")
 pytest.importorskip("gradio_client", reason="the page needs gradio")
 
 import gradio_client as client
+import httpx
 
 from cmmixer_hf.page import PageSettings, build_page, page_server, serve
 
@@ -58,7 +63,7 @@ def page(demo, footage, log) -> Iterator[str]:
     folders = ["--music", str(demo / "index"), "--footage", footage, "--pretrained", str(demo / "pretrained")]
     environment = os.environ | {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
     with log.open("w") as output:
-        command = [sys.executable, str(APP), *folders, "--port", str(port)]
+        command = [sys.executable, str(APP), *folders, "--port", str(port), *["--mcp"] * bool(find_spec("mcp"))]
         process = subprocess.Popen(command, stdout=output, stderr=output, cwd=log.parent, env=environment)
     address = f"http://127.0.0.1:{port}"
     while not answers(address):
@@ -186,6 +191,38 @@ def test_the_tools_are_there_for_programs_that_speak_mcp(demo):
     assert arguments["properties"]["count"] | {"description": ""} == {"type": "number", "default": 5, "description": ""}
     assert "bpm=90..120" in arguments["properties"]["filters"]["description"]
     assert tools["fit_music"]["inputSchema"]["properties"]["keep_sound"]["type"] == "boolean"
+
+
+def test_a_program_that_speaks_mcp_finds_music_for_a_file_of_its_own_and_lays_it_under(page, clip):
+    pytest.importorskip("mcp", reason="needs mcp")
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    with open(clip, "rb") as file:
+        (uploaded,) = httpx.post(f"{page}/gradio_api/upload", files={"files": file}).json()
+    address = f"{page}/gradio_api/file={quote(uploaded)}"
+
+    async def talk() -> list:
+        async with (
+            streamable_http_client(f"{page}/gradio_api/mcp/") as (reading, writing, _),
+            ClientSession(reading, writing) as session,
+        ):
+            await session.initialize()
+            names = {tool.name for tool in (await session.list_tools()).tools}
+            found = await session.call_tool("find_music", {"clip": address, "filters": "duration<1000", "count": 2})
+            best = ast.literal_eval(found.content[0].text)  # which is how Gradio writes a list for MCP
+            wanted = {"clip": address, "track": best[0]["id"], "start": best[0]["start"], "keep_sound": True}
+            made = await session.call_tool("fit_music", wanted)
+            elsewhere = await session.call_tool("find_music", {"clip": f"{page}/media/x", "count": 2})
+            return [names, best, made, elsewhere]
+
+    names, best, made, elsewhere = asyncio.run(talk())
+    assert names >= {"find_music", "find_footage", "fit_music", "describe_library"}
+    assert [set(item) >= {"id", "title", "score", "start"} for item in best] == [True, True]
+    assert not made.isError
+    assert "with-music.mp4" in made.content[0].text
+    assert elsewhere.isError
+    assert "upload it to this page" in elsewhere.content[0].text
 
 
 @pytest.fixture(scope="module")

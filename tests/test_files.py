@@ -57,6 +57,12 @@ def test_a_table_keeps_its_cells_and_none_of_them_is_a_formula(tmp_path):
     assert read_csv(tmp_path / "none.csv") == []
 
 
+def test_numbers_stay_numbers(tmp_path):
+    write_csv(tmp_path / "a.csv", [["-19.1", "-3", "0.5", "-1-2", "'-1"]])
+    assert (tmp_path / "a.csv").read_text(encoding="utf-8").strip() == "-19.1,-3,0.5,'-1-2,'-1"
+    assert read_csv(tmp_path / "a.csv") == [["-19.1", "-3", "0.5", "-1-2", "'-1"]]
+
+
 def test_what_is_no_unicode_is_written_as_escapes(tmp_path):
     write_csv(tmp_path / "a.csv", [["bytes\udcff", "\ud800"]])
     assert read_csv(tmp_path / "a.csv") == [["bytes\\udcff", "\\ud800"]]

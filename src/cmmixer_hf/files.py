@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-# A spreadsheet takes a cell that begins with one of these for a formula, and runs it.
-FORMULA = re.compile(r"'*[=+\-@\t\r]")
+# A spreadsheet takes a cell that begins with one of these for a formula, and runs it, unless it is a number.
+FORMULA = re.compile(r"'*(?!-?\d+(\.\d+)?$)[=+\-@\t\r]")
 
 
 @contextmanager

@@ -105,15 +105,21 @@ def load_model(
     return load_saved(find_class(class_name(saved, purposes)), saved)
 
 
-def load_saved(model_class: Any, saved: SavedModel) -> Any:
+def load_saved(model_class: Any, saved: SavedModel, **options: Any) -> Any:
     """A saved model as a class of this package or of transformers, in evaluation mode, from safetensors alone.
+
+    Args:
+        model_class: that has `from_pretrained`.
+        saved: what [`read_saved`] read.
+        options: further ones of `from_pretrained`.
 
     Raises:
         SourceError: the weights cannot be read, or some are missing.
     """
-    asked = {"revision": saved.revision} if saved.revision else {}
+    options |= {"revision": saved.revision} if saved.revision else {}
+    options |= {"use_safetensors": True, "output_loading_info": True}
     try:
-        model, report = model_class.from_pretrained(saved.name, use_safetensors=True, output_loading_info=True, **asked)
+        model, report = model_class.from_pretrained(saved.name, **options)
     except (OSError, RuntimeError, SafetensorError) as error:
         raise SourceError(f"the weights of {saved.name} cannot be loaded: {_reason(saved, error)}") from error
     if missing := sorted(report["missing_keys"]):

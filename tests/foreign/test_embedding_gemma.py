@@ -1,4 +1,4 @@
-"""EmbeddingGemma 2 on a tiny random checkpoint: against its own `encode_query` and `encode_document`, through an index."""
+"""EmbeddingGemma 2 on a tiny random checkpoint: against its own encoding of queries and documents, and in an index."""
 
 import json
 from pathlib import Path
@@ -52,9 +52,7 @@ def test_sound_and_pictures_are_embedded_as_its_own_encode_does(embedder, model,
     sounds = 0.1 * rng.standard_normal((2, 3 * RATE)).astype(np.float32)
     clip = rng.integers(0, 256, (20, 224, 300, 3), dtype=np.uint8)
     facts = {"fps": 1, "total_num_frames": 10, "duration": 10.0}
-    videos = [
-        {"array": half.transpose(0, 3, 1, 2).copy(), "video_metadata": dict(facts)} for half in np.split(clip, 2)
-    ]
+    videos = [{"array": half.transpose(0, 3, 1, 2).copy(), "video_metadata": dict(facts)} for half in np.split(clip, 2)]
     expected = unit(encode([{"array": sound, "sampling_rate": RATE} for sound in sounds]))
     torch.testing.assert_close(embedder.embed_batch([sounds], "audio", is_query=is_query)[0], expected)
     torch.testing.assert_close(embedder.embed_batch([clip], "video", is_query=is_query)[0], unit(encode(videos)))

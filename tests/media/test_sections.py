@@ -15,7 +15,7 @@ from media_files import SHORT_GOP, Recipe, heard_at, write_media
 from cmmixer_hf.media.reading import MediaError, Sampling, cut_into_sections, probe, read_clip, read_sections
 
 
-@pytest.mark.parametrize("duration", [30.0, 30.1, 44.9, 45.0, 45.1, 200.0, 3600.0])
+@pytest.mark.parametrize("duration", [30.0, 31.6, 44.9, 45.0, 45.1, 200.0, 3600.0])
 @pytest.mark.parametrize("hop", [None, 7.0, 30.0])
 def test_sections_cover_a_file_evenly(duration, hop):
     places = list(cut_into_sections(duration, 30.0, hop))
@@ -34,6 +34,7 @@ def test_short_files_and_no_sections_are_whole():
     for seconds, hop in ((30.0, 15.0), (None, None)):
         assert list(cut_into_sections(12.0, seconds, hop)) == [(0.0, 12.0)]
     assert list(cut_into_sections(500.0, None, None)) == [(0.0, 500.0)]
+    assert list(cut_into_sections(30.1, 30.0, 15.0)) == [(0.0, 30.1)]
 
 
 NOISE = Sampling(num_frames=2, window_seconds=1.3)

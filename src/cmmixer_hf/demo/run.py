@@ -22,14 +22,15 @@ from ..evaluation.retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, eval
 from ..files import aligned, atomic_file
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..media.processing_cmmixer import clip_sampling
-from ..media.reading import probe, read_windows, write_clip
+from ..media.reading import read_windows, write_clip
 from ..models.configuration_cmmixer import CMMixerConfig
 from ..models.modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from ..models.similarity import segment_similarity
 from ..pictures.strips import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from ..progress import Progress
-from ..search.embedders.identity import model_identity
-from ..search.index import RetrievalIndex
+from ..search.background import background_queries
+from ..search.embedders.embedder import open_embedder
+from ..search.index import Match, RetrievalIndex, clock
 from ..settings import DemoSettings
 from ..training.loop import TrainingSettings, train
 from ..training.model_card import write_model_card
@@ -75,7 +76,7 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     model, histories = _train(settings, training, extractor)
     print("5/6 index")
     embeddings = embed_clips(model, held_out, extractor)
-    index = _index(held_out, embeddings, output, identity=model_identity(model, extractor))
+    index = _index(held_out, embeddings, output)
     print("6/6 search")
     untrained = CMMixerForRetrieval(model.config)
     scores = {
@@ -217,14 +218,21 @@ def _stage(
     )
 
 
-def _index(clips: PreparedClips, embeddings: ClipEmbeddings, output: Path, *, identity: str) -> RetrievalIndex:
+def _index(clips: PreparedClips, embeddings: ClipEmbeddings, output: Path) -> RetrievalIndex:
     """Stage 5: the held-out soundtracks, saved and read back as `cmmixer search` does."""
+    embedder = open_embedder(output / "retrieval")
     items = [
         {"title": Path(path).stem, "path": path, "start": 0.0, "end": duration, "duration": duration}
         for path, duration in zip(clips["path"], clips["duration"], strict=True)
     ]
-    model = str(output / "retrieval")
-    RetrievalIndex.build(items, embeddings.audio, model=model, identity=identity).save(output / "index")
+    index = RetrievalIndex.build(
+        items,
+        embeddings.audio,
+        model=embedder.name,
+        identity=embedder.identity,
+        background=background_queries(embedder),
+    )
+    index.save(output / "index")
     return RetrievalIndex.load(output / "index")
 
 
@@ -238,20 +246,25 @@ def _queries(
         row = clips[number]
         matches = index.search(embeddings.video[number], k=len(index))
         own = [match for match in matches[5:] if match.item["path"] == row["path"]]
-        tracks = [
-            Track(match.item["title"], match.score, match.item["path"] == row["path"], _sound(match.item["path"]))
-            for match in matches[:5] + own
-        ]
+        tracks = [_track(match, row["path"]) for match in matches[:5] + own]
         frames = unpack_frames(row).numpy()
         queries.append(Query(Path(row["path"]).stem, frames, places[number].item(), tracks, pool=len(clips)))
     return queries
 
 
-def _sound(path: str) -> bytes:
-    """A track as m4a, its middle half minute at most."""
-    duration = probe(path).duration
-    seconds = min(duration, LISTEN_SECONDS)
-    waveform = read_windows(path, [duration / 2], window_seconds=seconds, sampling_rate=LISTEN_RATE)[0]
+def _track(match: Match, path: str) -> Track:
+    """What was found for the clip of a path, with the middle of the found section to listen to."""
+    start, end = match.item["start"], match.item["end"]
+    middle, seconds = (start + end) / 2, min(end - start, LISTEN_SECONDS)
+    first = middle - seconds / 2
+    place = f", {clock(first)}-{clock(first + seconds)}" if first >= 1 else ""
+    sound = _sound(match.item["path"], middle, seconds)
+    return Track(match.item["title"] + place, match.score, match.item["path"] == path, sound)
+
+
+def _sound(path: str, middle: float, seconds: float) -> bytes:
+    """Some seconds of a track around an instant, as m4a."""
+    waveform = read_windows(path, [middle], window_seconds=seconds, sampling_rate=LISTEN_RATE)[0]
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "track.m4a"
         write_clip(target, None, waveform, sampling_rate=LISTEN_RATE)

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 Times = npt.NDArray[np.float64]
+LONGER = 1.05  # sections; a file of so many is not cut: half a minute that lasts 30.04 s is one section
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def segment_midpoints(duration: float, num_frames: int, *, start: float = 0.0) -
 
 def count_sections(duration: float, seconds: float | None, hop: float | None) -> int:
     """How many sections [`cut_into_sections`] makes."""
-    if seconds is None or duration <= seconds:
+    if seconds is None or duration <= LONGER * seconds:
         return 1
     return 1 + math.ceil(round((duration - seconds) / (hop or seconds / 2), 6))
 
@@ -139,13 +140,13 @@ def cut_into_sections(duration: float, seconds: float | None, hop: float | None)
 
     Args:
         duration: of the file.
-        seconds: length of a section; the whole file where it is `None` or longer.
+        seconds: length of a section; the whole file where it is `None`, longer, or [`LONGER`] times shorter at most.
         hop: the most that two starts lie apart; half of `seconds` where it is `None`.
 
     >>> list(cut_into_sections(70.0, 30.0, 15.0))
     [(0.0, 30.0), (13.333, 43.333), (26.667, 56.667), (40.0, 70.0)]
-    >>> list(cut_into_sections(12.0, 30.0, 15.0))
-    [(0.0, 12.0)]
+    >>> list(cut_into_sections(12.0, 30.0, 15.0)), list(cut_into_sections(30.04, 30.0, 15.0))
+    ([(0.0, 12.0)], [(0.0, 30.04)])
     """
     count = count_sections(duration, seconds, hop)
     if seconds is None or count == 1:

@@ -86,8 +86,8 @@ def render_matches(kind: Kind, finder: Finder, matches: list[Match], *, together
     """Matches as HTML: a line and a player each, which starts at the section."""
     hits = [_shown(finder, match) for match in matches]
     note = "" if hits else "Nothing in the index fits the filter."
-    if matches and not matches[0].stands_out:
-        note = "Nothing stands out: the best of these fits no better than noise would."
+    if matches and not any(match.stands_out for match in matches):
+        note = "Nothing stands out: none of these fits better than noise would."
     kinds = {"kind": kind.modality, "name": kind.name, "together": kind.together if together else ""}
     return filled(hits=hits, note=note, **kinds)
 

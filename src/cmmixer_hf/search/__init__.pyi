@@ -1,3 +1,4 @@
+from .background import background_queries
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
 from .embedding import Cutting, embed_file, embed_files, embed_texts
 from .faiss_store import FaissStore
@@ -28,6 +29,7 @@ __all__ = [
     "RetrievalIndex",
     "Searcher",
     "UnknownKeyError",
+    "background_queries",
     "build_index",
     "draw_match",
     "embed_file",

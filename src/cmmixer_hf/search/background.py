@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..files import atomic_file
@@ -70,7 +70,7 @@ class Background:
         tensors |= {f"query.{kind}": query.contiguous() for kind, query in self.queries.items()}
         tensors |= {f"top.{kind}": top for kind, top in self.tops.items()}
         with atomic_file(folder / BACKGROUND) as partial:
-            save_file(tensors, partial)
+            partial.write_bytes(save(tensors))  # `save_file` keeps it from other users
 
     @classmethod
     def load(cls, folder: Path) -> "Background | None":

@@ -64,9 +64,9 @@ def _parts(settings: SearchSettings) -> tuple[list[QueryPart], list[QueryPart], 
 
 
 def _same_file(query: str, match: Match, index: str) -> bool:
-    """Whether an item is (a part of) the query's own file; an item's relative path starts from the index's folder."""
-    path = match.item.get("path")
-    return bool(query and path) and os.path.realpath(os.path.join(index, path or "")) == os.path.realpath(query)
+    """Whether an item is (a part of) the query's own file, or a copy; relative paths start from the index's folder."""
+    paths = [one.item["path"] for one in (match, *match.also) if "path" in one.item]
+    return bool(query) and os.path.realpath(query) in (os.path.realpath(os.path.join(index, path)) for path in paths)
 
 
 def _as_json(answer: Answer, own: Sequence[bool]) -> str:
@@ -89,15 +89,15 @@ def _place(match: Match) -> dict[str, object]:
 
 def _as_table(answer: Answer, own: Sequence[bool]) -> str:
     known = any(match.standing is not None for match in answer.matches)
-    lines = [["", "score", *["standing"] * known, "position", "title", "path"]]
+    lines = [["", "score", *["beyond noise"] * known, "position", "title", "path"]]
     for rank, (match, mine) in enumerate(zip(answer.matches, own, strict=True), 1):
         path = str(match.item.get("path", "")) + "  <- its own" * mine + _others(match)
         path += f"  (asked by {clock(match.asked[0])}-{clock(match.asked[1])})" if match.asked else ""
-        standing = [f"{match.standing:.1f}"] if match.standing is not None else []
+        standing = [f"{match.standing:+.1f} σ"] if match.standing is not None else []
         lines.append([str(rank), f"{match.score:.3f}", *standing, match.position, match.title, path])
     columns = ">" * (len(lines[0]) - 2) + "<<"
     found = aligned(lines, columns) if answer.matches else "  nothing in the index fits the filter"
-    note = "" if answer.stands_out else "  nothing stands out: the best of these fits no better than noise would\n"
+    note = "" if answer.stands_out else "  nothing stands out: none of these fits better than noise would\n"
     return f"{answer.title}\n{found}\n{note}"
 
 

@@ -129,6 +129,7 @@ class RetrievalIndex:
         identity: str = "",
         index_type: str = "flat",
         precision: Precision = "float16",
+        background: Mapping[str, Tensor] | None = None,
     ) -> "RetrievalIndex":
         """Index items by their embeddings, in memory.
 
@@ -139,6 +140,8 @@ class RetrievalIndex:
             identity: its digest, `Embedder.identity`, so that another model's queries can be refused.
             index_type: `"flat"` is exact; `"ivf"` and `"hnsw"` are for millions, and miss some.
             precision: of the segments: float16 moves a score by less than a thousandth, int8 by about a hundredth.
+            background: queries of each kind that mean nothing, from [`background_queries`], so that matches know how
+                they stand; they do not where there are none.
 
         Raises:
             ValueError: the numbers of items and embeddings differ, there are none, or an embedding is not finite.
@@ -149,7 +152,10 @@ class RetrievalIndex:
             )
         _, num_segments, size = segment_embeds.shape
         facts = IndexFacts(model, num_segments, size, identity, index_type=index_type, precision=precision)
-        return cls(facts, FaissStore.from_rows(make_rows(items, segment_embeds, precision=precision), index_type))
+        index = cls(facts, FaissStore.from_rows(make_rows(items, segment_embeds, precision=precision), index_type))
+        if background is not None:
+            index.measure_background(background)
+        return index
 
     def __len__(self) -> int:
         return len(self.store)
@@ -284,6 +290,33 @@ class RetrievalIndex:
         if not isinstance(self.store, FaissStore):
             raise ValueError(f"the rows lie in Milvus ({self.facts.uri}), not in memory: use the index where it is")
         _commit(Path(folder), self.facts, self.store.save(Path(folder)))
+        self.save_background(Path(folder))
+
+    def save_background(self, folder: Path) -> None:
+        """Write the background into the index's folder; where there is none, one that lies there goes."""
+        if self.background is None:
+            (folder / BACKGROUND).unlink(missing_ok=True)
+        else:
+            self.background.save(folder)
+
+    def measure_background(self, queries: Mapping[str, Tensor]) -> None:
+        """Ask the index what means nothing, and keep what that finds; an index of few files has no background.
+
+        Args:
+            queries: of each kind, (queries, K, size), from [`background_queries`].
+        """
+        self.background = None
+        paths = sorted(filter(None, self.store.files()))
+        if len(paths) < FEWEST_FILES:
+            return
+        rows = pa.concat_tables(self.store.tables(set(paths[:: -(-len(paths) // SAMPLED_FILES)])))
+        item, means = mean_item(rows, self.facts.num_segments), {kind: asked.mean(0) for kind, asked in queries.items()}
+        self.background = Background(item, means, {kind: torch.tensor([0.0, 1.0]) for kind in queries})
+        tops = {}
+        for kind, asked in queries.items():
+            found = [max(match.standing or 0.0 for match in self.search(query, kind=kind)) for query in asked]
+            tops[kind] = torch.tensor([np.mean(found), np.std(found)], dtype=torch.float32)
+        self.background = Background(item, means, tops)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "RetrievalIndex":
@@ -307,32 +340,6 @@ class RetrievalIndex:
         if store is None:
             raise DamagedIndexError(f"{facts.uri} has no collection {facts.collection}: build it with `cmmixer index`")
         return cls(facts, store, Background.load(folder))
-
-
-def measure_background(folder: Path, queries: Mapping[str, Tensor]) -> None:
-    """Ask a saved index what means nothing, and keep what that finds; an index of few files has no background.
-
-    Args:
-        folder: of the index.
-        queries: of each kind, (queries, K, size), from [`background_queries`].
-    """
-    index = RetrievalIndex.load(folder)
-    paths = sorted(index.store.files())
-    if len(paths) < FEWEST_FILES:
-        (folder / BACKGROUND).unlink(missing_ok=True)
-        return
-    step = -(-len(paths) // SAMPLED_FILES)
-    rows = pa.concat_tables(index.store.tables(set(paths[::step])))
-    item = mean_item(rows, index.facts.num_segments)
-    means = {kind: asked.mean(0) for kind, asked in queries.items()}
-    plain = {kind: torch.tensor([0.0, 1.0]) for kind in queries}
-    index.background = Background(item, means, plain)
-    tops = {}
-    for kind, asked in queries.items():
-        found = [max(match.standing or 0.0 for match in index.search(query, kind=kind)) for query in asked]
-        tops[kind] = torch.tensor([np.mean(found), np.std(found)], dtype=torch.float32)
-    Background(item, means, tops).save(folder)
-    index.store.close()
 
 
 def known_files(folder: str | os.PathLike, facts: IndexFacts) -> dict[str, tuple[str, str]]:

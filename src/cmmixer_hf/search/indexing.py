@@ -28,7 +28,7 @@ from .background import background_queries
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
 from .embedding import Cutting, embed_files
 from .faiss_store import INDEX_TYPES
-from .index import RetrievalIndex, known_files, measure_background, update_index
+from .index import RetrievalIndex, known_files, update_index
 from .index_facts import IndexFacts, has_facts, read_facts
 from .index_rows import MEASURED, PRECISIONS, metadata_json
 from .library import LibraryFile, read_library, same_stamp, stamp
@@ -228,7 +228,10 @@ def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished,
         raise MediaError(str(folder), "no file is usable for it", "see the reasons above")
     if embedded or plan.drop or plan.relabel or not has_facts(folder) or read_facts(folder)[0] != facts:
         update_index(folder, facts, unfinished.rows(plan.stamps), drop=plan.drop, metadata=plan.relabel)
-        measure_background(folder, background_queries(embedder))
+        index = RetrievalIndex.load(folder)
+        index.measure_background(background_queries(embedder))
+        index.save_background(folder)
+        index.store.close()
     unfinished.clear()
     print(_summary(plan, len(embedded), len(errors)))
     print(f"{len(RetrievalIndex.load(folder))} items in {folder}")

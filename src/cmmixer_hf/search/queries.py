@@ -103,8 +103,8 @@ class Answer:
 
     @property
     def stands_out(self) -> bool:
-        """Whether its best match is better than chance would have it; `True`, too, where that is not known."""
-        return not self.matches or self.matches[0].stands_out
+        """Whether any of its matches is better than chance would have it; `True`, too, where that is not known."""
+        return not self.matches or any(match.stands_out for match in self.matches)
 
 
 def _is_number(text: str) -> bool:

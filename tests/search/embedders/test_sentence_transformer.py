@@ -1,11 +1,13 @@
 """Sentence Transformers that take media, against their own `encode`."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from foreign_models import make_clap
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cmmixer_hf.data.prepared_clips import SourceError
@@ -48,6 +50,15 @@ def test_sound_and_words_are_embedded_as_its_own_encode_does(folder):
     torch.testing.assert_close(
         embedder.embed_text(["calm piano"], "audio")[0, :1], nn.functional.normalize(words, dim=-1)
     )
+
+
+def test_half_a_model_is_refused(folder, tmp_path):
+    half = shutil.copytree(folder, tmp_path / "half")
+    weights = load_file(half / "model.safetensors")
+    del weights["text_projection.linear1.weight"]
+    save_file(weights, half / "model.safetensors", {"format": "pt"})
+    with pytest.raises(SourceError, match=r"lacks 1 of the weights of a ClapModel, such as text_projection\.linear1"):
+        SentenceTransformerEmbedder(SavedModel(str(half), "", {}), "cpu")
 
 
 class MeanColours(nn.Module):

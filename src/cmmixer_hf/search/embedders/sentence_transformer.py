@@ -1,14 +1,18 @@
 """Any Sentence Transformer that takes video or audio (`google/embeddinggemma-2`, omni-embedders), with its prompts."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.utils import cached_file
 
 from ...data.prepared_clips import SourceError
-from ...loading import SavedModel
-from .embedder import MODALITIES
+from ...loading import SavedModel, load_saved
+from .embedder import MODALITIES, SENTENCE_TRANSFORMER
 from .windows import WINDOW_SECONDS, WindowEmbedder, needs
 
 USUAL_RATE = 16000  # where the processor names none
@@ -19,7 +23,7 @@ class SentenceTransformerEmbedder(WindowEmbedder):
     """`SentenceTransformer.encode_document` for what is kept, `encode_query` for what is asked (extra `[hub]`).
 
     Raises:
-        SourceError: sentence-transformers is missing, or the model cannot be loaded or takes no media.
+        SourceError: sentence-transformers is missing, or the model cannot be loaded, lacks weights or takes no media.
     """
 
     def __init__(self, saved: SavedModel, device: torch.device | str, *, num_segments: int | None = None):
@@ -34,6 +38,7 @@ class SentenceTransformerEmbedder(WindowEmbedder):
         except (OSError, ValueError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise SourceError(f"{saved.name} cannot be loaded as a Sentence Transformer: {reason}") from error
+        _check_weights(saved, model)
         takes = [modality for modality in (*MODALITIES, "text") if modality in model.modalities]
         if not set(takes) & set(MODALITIES):
             raise SourceError(f"{saved.name} takes {' and '.join(map(str, model.modalities))}, neither video nor audio")
@@ -66,6 +71,21 @@ class SentenceTransformerEmbedder(WindowEmbedder):
         model: Any = self.model
         encode = model.encode_query if is_query else model.encode_document
         return encode(inputs, convert_to_tensor=True, show_progress_bar=False)
+
+
+def _check_weights(saved: SavedModel, model: Any) -> None:
+    """sentence-transformers 6.2 makes up weights that a model lacks; its transformer is looked through once more.
+
+    No weight is read for that.
+
+    Raises:
+        SourceError: some are missing.
+    """
+    inner = next((type(part) for part in model[0].children() if isinstance(part, PreTrainedModel)), None)
+    if inner is not None:
+        modules = Path(cached_file(saved.name, SENTENCE_TRANSFORMER, revision=saved.revision) or "")
+        folder = json.loads(modules.read_text(encoding="utf-8"))[0]["path"]
+        load_saved(inner, saved, device_map="meta", subfolder=folder)
 
 
 def _sampling_rate(model: Any) -> int:

@@ -190,7 +190,7 @@ def keep_all(settings: CheckpointSettings, clips: Dataset) -> None:
         model = CMMixerForPreTraining.from_pretrained(work / name)
         separations[name] = score_separation(model, held_out, make_extractor())
         shares = ", ".join(f"{region.replace('_', ' ')} {share:.0f} %" for region, share in separations[name].items())
-        limits = [*LIMITS, f"Of the variance around each patch's mean colour it explains, on new clips: {shares}."]
+        limits = [*LIMITS, f"Of the variance of what it was not shown it explains, on new clips: {shares}."]
         keep(CMMixerForPreTraining, work / name, output / name, name=f"{NAME}/{name}", limits=limits, **facts)
         draw(model, held_out[0], output / name / "pictures" / "held-out.png")
         write_model_card(output / name)

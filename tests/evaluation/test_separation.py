@@ -8,7 +8,7 @@ from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForPreTrai
 from cmmixer_hf.demo import World, make_row
 from cmmixer_hf.evaluation.separation import score_separation
 
-EXTRACTOR = CMMixerFeatureExtractor(image_size=32, num_frames=8, window_seconds=0.6, standardize=True)
+EXTRACTOR = CMMixerFeatureExtractor(image_size=32, num_frames=4, window_seconds=0.6, standardize=True)
 CLIPS = [make_row(World(seed=1), index) for index in range(3)]
 
 
@@ -17,7 +17,7 @@ def model():
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     decoder = {"decoder_hidden_size": 32, "decoder_num_hidden_layers": 1, "decoder_num_attention_heads": 2}
     torch.manual_seed(0)
-    return CMMixerForPreTraining(CMMixerConfig(**small, **decoder, image_size=32, patch_size=8, num_frames=8))
+    return CMMixerForPreTraining(CMMixerConfig(**small, **decoder, image_size=32, patch_size=8, num_frames=4))
 
 
 def test_the_originals_explain_everything_and_the_patches_means_nothing(model, monkeypatch):
@@ -37,8 +37,10 @@ def test_the_originals_explain_everything_and_the_patches_means_nothing(model, m
 
         monkeypatch.setattr(model, "forward", predict)
         scores = score_separation(model, CLIPS, EXTRACTOR)
-        assert scores.keys() == {"video_hidden", "video_covered", "audio_hidden", "audio_covered"}
-        assert list(scores.values()) == pytest.approx([share] * 4, abs=1e-3)
+        regions = ("video_hidden", "video_covered", "audio_hidden", "audio_covered")
+        assert scores.keys() == {f"{region}{suffix}" for region in regions for suffix in ("", "_within_patches")}
+        assert [scores[f"{region}_within_patches"] for region in regions] == pytest.approx([share] * 4, abs=1e-3)
+        assert all(share < scores[region] < 100 or share == 100 for region in regions)
 
 
 def test_a_model_that_predicts_zero_is_worse_than_the_means_and_seeds_repeat(model):

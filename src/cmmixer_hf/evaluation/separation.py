@@ -15,7 +15,8 @@ def score_separation(
 ) -> dict[str, float]:
     """Explained variance in percent, of each modality, of what the model could not simply copy.
 
-    A guess of every patch's own mean colour has 0, a perfect prediction 100; what is worse than that guess is below 0.
+    A perfect prediction has 100. A guess of each clip's mean colour has 0 of the whole variance; a guess of every patch's
+    own mean colour, which nobody knows of a hidden patch, has 0 of the variance within patches.
 
     Args:
         model: its mixer draws the mixtures, its mask ratio hides patches.
@@ -24,8 +25,9 @@ def score_separation(
         seed: of mixtures and masks.
 
     Returns:
-        `video_hidden`, `audio_hidden`: of patches that the encoder did not see; `video_covered`, `audio_covered`: of
-        the pixels of visible patches where the other modality lay on top, which only `loss_on="all"` trains.
+        `video_hidden`, `audio_hidden`: of the whole variance of patches that the encoder did not see; `video_covered`,
+        `audio_covered`: of the pixels of visible patches where the other modality lay on top, which only
+        `loss_on="all"` trains; each of these names with `_within_patches`: of the variance within patches.
     """
     torch.manual_seed(seed)
 
@@ -39,14 +41,20 @@ def score_separation(
         for modality, stack in zip(MODALITIES, (stacks["pixel_values"], stacks["audio_values"]), strict=True):
             target = patchify(stack, size)
             prediction = patchify(model.unpatchify(output[f"{modality}_logits"].float(), stack), size)
-            channels = target.unflatten(-1, (size**2, -1))
-            spread = (channels - channels.mean(-2, keepdim=True)).square().flatten(-2)
-            for region, weight in (("hidden", hidden), ("covered", covered[modality])):
-                errors = ((prediction - target).square() * weight).sum(), (spread * weight).sum()
-                sums[f"{modality}_{region}"] = torch.stack(errors).double().cpu()
+            error = (prediction - target).square()
+            for suffix, spread in _spreads(target.unflatten(-1, (size**2, -1))).items():
+                for region, weight in (("hidden", hidden), ("covered", covered[modality])):
+                    pair = (error * weight).sum(), (spread * weight).sum()
+                    sums[f"{modality}_{region}{suffix}"] = torch.stack(pair).double().cpu()
         return sums
 
     with evaluating(model):
         found = map_batches(measure, clips, extractor, device=model.device, progress=False)
     totals = {name: torch.stack([sums[name] for sums in found]).sum(0) for name in found[0]}
     return {name: 100 * (1 - error / spread).item() for name, (error, spread) in totals.items()}
+
+
+def _spreads(target: Tensor) -> dict[str, Tensor]:
+    """Squared distances from each clip's mean colour and from each patch's, of (batch, tokens, pixels, channels)."""
+    means = {"": target.mean((1, 2), keepdim=True), "_within_patches": target.mean(2, keepdim=True)}
+    return {suffix: (target - mean).square().flatten(-2) for suffix, mean in means.items()}

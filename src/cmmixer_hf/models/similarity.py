@@ -28,6 +28,8 @@ def pool_segments(segments: Tensor) -> Tensor:
 def combine_queries(query: Tensor, *, plus: Sequence[Tensor] = (), minus: Sequence[Tensor] = ()) -> Tensor:
     """A flexible query (§5.2): normalise(a + b − c), segment by segment.
 
+    The paper pads M or Mₐ "if necessary"; here it never is, for every clip has K segments, and each its vector.
+
     Args:
         query: a, L2-normalised segment embeddings, (K, dim).
         plus: every b, of the same shape; scale it to weigh it.

@@ -15,8 +15,8 @@ def score_separation(
 ) -> dict[str, float]:
     """Explained variance in percent, of each modality, of what the model could not simply copy.
 
-    A perfect prediction has 100. A guess of each clip's mean colour has 0 of the whole variance; a guess of every patch's
-    own mean colour, which nobody knows of a hidden patch, has 0 of the variance within patches.
+    A perfect prediction has 100. A guess of each clip's mean colour has 0 of the whole variance; a guess of every
+    patch's own mean colour, which nobody knows of a hidden patch, has 0 of the variance within patches.
 
     Args:
         model: its mixer draws the mixtures, its mask ratio hides patches.

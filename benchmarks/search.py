@@ -48,6 +48,7 @@ K = 10
 CANDIDATES = 200
 RAW = f"FAISS, flat, and NumPy ranking of {CANDIDATES} by segments"
 FILTERED = "`RetrievalIndex`, flat, filter on a tenth"
+AT_ONCE, ROUNDS = 200, 3
 
 
 def make_clips(count: int, size: int, seed: int = 0) -> Iterator[Tensor]:
@@ -96,10 +97,11 @@ def rank_by_all_segments(index: RetrievalIndex, query: Tensor, every: int = 1) -
 
 
 def make_contenders(indexes: dict[str, RetrievalIndex]) -> dict[str, Callable[[Tensor], list[int]]]:
-    """What is compared: a query → places of the ten best. The first is the unit of the ratios."""
+    """What is compared: a query → places of the ten best."""
     rows = indexes["flat"].store.rows
     vectors = np.concatenate([matrix(chunk) for chunk in rows[POOLED].chunks]).astype(np.float32)
-    segments = np.concatenate([matrix(chunk) for chunk in rows[SEGMENTS].chunks]).astype(np.float32)
+    segments = np.empty((len(rows), rows.schema.field(SEGMENTS).type.list_size), np.float32)
+    np.concatenate([matrix(chunk) for chunk in rows[SEGMENTS].chunks], out=segments)
     raw = faiss.index_factory(vectors.shape[1], "Flat", faiss.METRIC_INNER_PRODUCT)
     raw.add(vectors)
 
@@ -144,12 +146,42 @@ def measure_search(count: int, size: int, num_queries: int, folder: Path) -> lis
             times[name].append(1000 * (time.process_time() - started))
             recalls[name].append(len(set(found) & set(truth[name])) / K)
     middle = {name: float(np.median(values[1:])) for name, values in times.items()}  # the first warms up
-    unit = next(iter(middle.values()))
+    recall = {name: 100 * float(np.mean(values)) for name, values in recalls.items()}
+    for name, index in indexes.items():
+        many = f"`RetrievalIndex`, {name}, {AT_ONCE} queries at once"
+        middle[many], recall[many] = measure_many(index), recall[f"`RetrievalIndex`, {name}"]
+    seconds["open"] = measure_opening(folder)
+    unit = middle[RAW]
     return [
         {"clips": count, "size": size, "contender": name, "ms": middle[name], "ratio": middle[name] / unit}
-        | {"recall": 100 * float(np.mean(recalls[name])), "seconds": seconds}
-        for name in contenders
+        | {"recall": recall[name], "seconds": seconds, "bytes": disk_bytes(folder)}
+        for name in middle
     ]
+
+
+def measure_many(index: RetrievalIndex) -> float:
+    """Milliseconds a query where many are asked at once, which finds what each finds alone."""
+    queries, times = make_queries(index, AT_ONCE), []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        index.search_many(queries, K)
+        times.append(1000 * (time.process_time() - started) / AT_ONCE)
+    return float(np.median(times))
+
+
+def measure_opening(folder: Path) -> float:
+    """Seconds until a saved index is open."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.process_time()
+        RetrievalIndex.load(folder)
+        times.append(time.process_time() - started)
+    return float(np.median(times))
+
+
+def disk_bytes(folder: Path) -> int:
+    """Of an index."""
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
 def measure_embedding(folder: Path, num_clips: int = 16) -> list[dict]:
@@ -190,17 +222,27 @@ def main() -> None:
         for count in settings.items:
             results["search"] += measure_search(count, settings.size, settings.queries, Path(folder) / str(count))
             shutil.rmtree(Path(folder) / str(count))
-    settings.results.write_text(json.dumps(results, indent=1))
+            settings.results.write_text(json.dumps(results, indent=1))
     print("\n".join([*search_table(results["search"]), "", *embedding_table(results["embedding"])]))
 
 
 def search_table(rows: list[dict]) -> list[str]:
     """In Markdown."""
     lines = ["| clips | what answers | CPU ms a query | × | recall@10 |", "|---|---|---|---|---|"]
-    return lines + [
+    lines += [
         f"| {row['clips']:,} | {row['contender']} | {row['ms']:.2f} | {row['ratio']:.2f} | {row['recall']:.1f} |"
         for row in rows
     ]
+    lines += [
+        "",
+        "| clips | of its float32 vectors on disk | s to open | s to build ivf | hnsw |",
+        "|---|---|---|---|---|",
+    ]
+    for row in (row for row in rows if row["contender"] == RAW):
+        share = row["bytes"] / (4 * row["clips"] * row["size"] * (SEGMENTS_PER_CLIP + 1))
+        taken = " | ".join(f"{row['seconds'][name]:.3f}" for name in ("open", "ivf", "hnsw"))
+        lines.append(f"| {row['clips']:,} | {share:.2f} | {taken} |")
+    return lines
 
 
 def embedding_table(rows: list[dict]) -> list[str]:

@@ -11,7 +11,7 @@ pytest.importorskip("faiss", reason="the index needs faiss-cpu")
 from cmmixer_hf.search import faiss_store
 from cmmixer_hf.search.faiss_store import BLOCK_BYTES, BLOCKS, INDEX_TYPES, FaissStore, file_facts, sweep, update
 from cmmixer_hf.search.index_facts import DamagedIndexError
-from cmmixer_hf.search.index_rows import POOLED, make_rows, matrix
+from cmmixer_hf.search.index_rows import POOLED, Candidates, make_rows, matrix
 
 GROUPS = 7
 
@@ -33,16 +33,20 @@ def paths(table: pa.Table) -> list[str]:
     return table["path"].to_pylist()
 
 
-def find(store: FaissStore, query: np.ndarray, k: int, where=()) -> list[str]:
+def listed(found: Candidates) -> set[str]:
+    return {found.place(number)[0] for number in range(len(found))}
+
+
+def find(store: FaissStore, query: np.ndarray, k: int, where=()) -> set[str]:
     (found,) = store.candidates(query[None], k, dict(where))
-    return [path for path, *_ in found.places]
+    return listed(found)
 
 
-def brute_force(table: pa.Table, query: np.ndarray, k: int, group: int | None = None) -> list[str]:
+def brute_force(table: pa.Table, query: np.ndarray, k: int, group: int | None = None) -> set[str]:
     vectors = np.concatenate([matrix(chunk) for chunk in table[POOLED].chunks])
     order = np.argsort(-(vectors @ query), kind="stable").tolist()
     names = paths(table)
-    return [names[place] for place in order if group is None or place % GROUPS == group][:k]
+    return set([names[place] for place in order if group is None or place % GROUPS == group][:k])
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_a_filter_loses_nothing(table, queries, index_type):
 @pytest.mark.parametrize("index_type", ["ivf", "hnsw"])
 def test_approximate_ones_miss_little_and_return_enough(table, queries, index_type):
     store = FaissStore.from_rows(table, index_type)
-    shares = [len(set(find(store, query, 100, {})) & set(brute_force(table, query, 100))) for query in queries]
+    shares = [len(find(store, query, 100, {}) & brute_force(table, query, 100)) for query in queries]
     assert np.mean(shares) > 90
     assert len(find(store, queries[0], 3000, {})) == 3000
 
@@ -119,7 +123,7 @@ def test_an_update_leaves_full_parts_alone(tmp_path, monkeypatch):
     sweep(tmp_path, files)
     assert {path.name for path in tmp_path.iterdir()} == set(files)
     query = matrix(rows(30, seed=1)[POOLED].chunk(0))[4]
-    assert find(store, query, 1, {}) == ["new4"]
+    assert find(store, query, 1, {}) == {"new4"}
 
 
 def test_sweeping_spares_what_is_not_ours(tmp_path):
@@ -168,4 +172,4 @@ def test_many_queries_at_once_find_what_each_finds_alone(table, queries, monkeyp
         store = FaissStore.from_rows(table, index_type)
         for where in ({}, {"group": [3, 4]}):
             for query, found in zip(queries, store.candidates(queries, 50, where), strict=True):
-                assert [path for path, *_ in found.places] == find(store, query, 50, where)
+                assert listed(found) == find(store, query, 50, where)

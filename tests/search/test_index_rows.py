@@ -15,6 +15,7 @@ from cmmixer_hf.search.index_rows import (
     make_rows,
     matrix,
     metadata_json,
+    number_files,
     pool,
     relabel,
     row_segments,
@@ -31,7 +32,8 @@ ITEMS = [
 
 def list_items(table: pa.Table) -> list[dict]:
     places = list(zip(*(table[name].to_pylist() for name in (*PLACE, "stamp")), strict=True))
-    found = Candidates(row_segments(table, 4), places, table["metadata"].to_pylist().__getitem__)
+    metadata = table["metadata"].to_pylist()
+    found = Candidates(row_segments(table, 4), number_files(table["path"]), places.__getitem__, metadata.__getitem__)
     return [found.item(number) for number in range(len(found))]
 
 

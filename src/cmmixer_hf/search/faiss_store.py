@@ -7,9 +7,11 @@ file, which is replaced in one step, so that a reader or a kill finds the old st
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain
+from functools import cached_property
+from itertools import chain, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +26,7 @@ from torch import Tensor
 from ..files import atomic_file
 from .facet_columns import FacetColumns
 from .index_facts import DamagedIndexError
-from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, matrix, unpack_segments
+from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, matrix, number_files, unpack_segments
 
 ROWS_PER_PART = 4096
 # A file is told from another by its size and this many blocks of it, evenly spread: all of a small file, and an
@@ -35,9 +37,8 @@ INDEX_TYPES = ("flat", "ivf", "hnsw")
 VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 16, 64
 NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 80, 256  # of the HNSW graph
 TRAINING_VECTORS_PER_LIST = 64
-# Several queries at once are compared with all rows by a matrix product, so many scores at a time; the best ones are
-# looked for in the groups of rows that have the greatest maxima.
-SCORES_AT_ONCE, ROWS_AT_ONCE, ROWS_PER_GROUP = 1 << 26, 1 << 14, 16
+# Several queries at once are compared with all rows by matrix products, so many scores and rows at a time.
+SCORES_AT_ONCE, ROWS_AT_ONCE = 1 << 26, 1 << 10
 
 
 class FaissStore:
@@ -116,22 +117,29 @@ class FaissStore:
         return index.search(pooled, k, params=kind(**settings))[1]
 
     def _candidates(self, places: npt.NDArray[np.int64]) -> Candidates:
-        parts = np.searchsorted(self._starts, places, side="right") - 1
-        where = list(zip(parts.tolist(), (places - self._starts[parts]).tolist(), strict=True))
-        width = self.rows.schema.field(SEGMENTS).type.list_size
-        kept = np.empty((len(where), width), dtype=self._segments[0].dtype)
-        for target, (part, place) in zip(kept, where, strict=True):
-            target[:] = self._segments[part][place]
+        places = np.sort(places)
+        bounds = np.searchsorted(places, self._starts).tolist()
+        kept = np.empty((len(places), self._segments[0].shape[1]), self._segments[0].dtype)
+        for part, (first, last) in enumerate(pairwise(bounds)):
+            if first < last:
+                rows = places[first:last] - self._starts[part]
+                np.take(self._segments[part], rows, axis=0, out=kept[first:last], mode="clip")
 
-        def column(name: str) -> list[Any]:
-            return [self._texts[name][part][place].as_py() for part, place in where]
+        def place(number: int, names: Sequence[str] = (*PLACE, "stamp")) -> tuple[Any, ...]:
+            part = bisect_right(bounds, number) - 1
+            row = int(places[number] - self._starts[part])
+            return tuple([self._texts[name][part][row].as_py() for name in names])
 
-        def metadata(number: int) -> str:
-            part, place = where[number]
-            return self._texts["metadata"][part][place].as_py()
+        return Candidates(
+            unpack_segments(torch.from_numpy(kept), self._num_segments),
+            self._files[places],
+            place,
+            lambda number: place(number, ("metadata",))[0],
+        )
 
-        known = list(zip(*map(column, (*PLACE, "stamp")), strict=True))
-        return Candidates(unpack_segments(torch.from_numpy(kept), self._num_segments), known, metadata)
+    @cached_property
+    def _files(self) -> npt.NDArray[np.int64]:
+        return number_files(self.rows["path"])
 
     def files(self) -> dict[str, tuple[str, str]]:
         """Stamp and metadata (JSON) of every file that has rows, by its path."""
@@ -168,27 +176,18 @@ def half_vectors(index: Any) -> Tensor | None:
 
 
 def most_similar(pooled: Vectors, vectors: Tensor, k: int) -> npt.NDArray[np.int64]:
-    """Places (queries, k) of the greatest products with vectors (rows, size), best first; for many queries at once.
-
-    Of groups of rows only those are looked into whose greatest score is among the `k` greatest: no other row can be
-    one of the best.
-    """
+    """Places (queries, k) of the greatest products with vectors (rows, size); for many queries at once."""
     queries = torch.from_numpy(pooled).float()
     step = max(1, SCORES_AT_ONCE // len(vectors))
-    return torch.cat([_most_similar(part, vectors, k) for part in queries.split(step)]).numpy()
+    return torch.cat([_products(part, vectors).topk(k, sorted=False).indices for part in queries.split(step)]).numpy()
 
 
-def _most_similar(queries: Tensor, vectors: Tensor, k: int) -> Tensor:
-    count = len(vectors)
-    groups = -(-count // ROWS_PER_GROUP)
-    scores = torch.full((len(queries), groups * ROWS_PER_GROUP), -torch.inf)
-    for start in range(0, count, ROWS_AT_ONCE):
-        block = vectors[start : start + ROWS_AT_ONCE].float()
-        scores[:, start : start + len(block)] = queries @ block.T
-    grouped = scores.view(len(queries), groups, ROWS_PER_GROUP)
-    best_groups = grouped.amax(-1).topk(min(k, groups)).indices
-    within = torch.take_along_dim(grouped, best_groups[..., None], 1).flatten(1).topk(k).indices
-    return torch.take_along_dim(best_groups, within // ROWS_PER_GROUP, 1) * ROWS_PER_GROUP + within % ROWS_PER_GROUP
+def _products(queries: Tensor, vectors: Tensor) -> Tensor:
+    """(queries, rows), of so many rows at a time that they stay in the processor's cache."""
+    scores = torch.empty(len(queries), len(vectors))
+    for block, target in zip(vectors.split(ROWS_AT_ONCE), scores.split(ROWS_AT_ONCE, 1), strict=True):
+        target.copy_(queries @ block.float().T)
+    return scores
 
 
 def update(

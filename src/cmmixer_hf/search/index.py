@@ -257,9 +257,10 @@ class RetrievalIndex:
 
     def _best_of_each_file(self, query: Tensor, rows: Candidates, k: int, kind: str | None) -> list[Match]:
         scores = rows.segments.flatten(1) @ query.flatten() / self.facts.num_segments  # as `segment_similarity`
-        groups = fold(rows.places, scores, rows.segments)[:k]
+        groups = fold(rows, scores, k)
         values = scores.tolist()
-        similarity = (query @ rows.segments[[best for best, *_ in groups]].mT).tolist()
+        segments = torch.from_numpy(rows.segments.numpy()[[best for best, *_ in groups]])
+        similarity = (segments.flatten(0, 1) @ query.T).unflatten(0, segments.shape[:2]).mT.tolist()
         return [
             Match(
                 rows.item(best),

@@ -32,24 +32,26 @@ MEASURED = "measured"  # the part of an item's metadata that its file tells, whe
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows that may be what is sought, best pooled vectors first.
+    """Rows that may be what is sought.
 
     Args:
         segments: their segment embeddings, (rows, K, size), each of length 1.
-        places: `path`, `start`, `end` and `stamp` of each.
-        metadata: number of a row → its metadata (JSON), which is read of those alone that are shown.
+        files: (rows,) the same number for rows of one path; a row without a path has one of its own.
+        place: number of a row → its `path`, `start`, `end` and `stamp`, and `metadata` its metadata (JSON): both are
+            read of those alone that are shown.
     """
 
     segments: Tensor
-    places: Sequence[tuple[Any, ...]]
+    files: npt.NDArray[np.int64]
+    place: Callable[[int], tuple[Any, ...]]
     metadata: Callable[[int], str]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.files)
 
     def item(self, number: int) -> dict[str, Any]:
         """The item of one of the rows; a place that is not known is left out."""
-        return _item(self.metadata(number), self.places[number])
+        return _item(self.metadata(number), self.place(number))
 
 
 def row_schema(num_segments: int, size: int, precision: Precision = "float16") -> pa.Schema:
@@ -158,6 +160,16 @@ def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
     {'title': 'Ode', 'bpm': 92.3}
     """
     return {**metadata.get(MEASURED, {}), **{key: value for key, value in metadata.items() if key != MEASURED}}
+
+
+def number_files(paths: pa.StringArray | pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """A number for every row, (rows,), equal where the paths are; a row without one gets one of its own, below 0.
+
+    >>> number_files(pa.array(["a", "b", None, "a", None])).tolist()
+    [0, 1, -3, 0, -5]
+    """
+    numbers = pc.fill_null(pc.index_in(paths, pc.unique(paths).drop_null()), -1).to_numpy().astype(np.int64)
+    return np.where(numbers < 0, -1 - np.arange(len(numbers)), numbers)
 
 
 def row_segments(rows: pa.Table, num_segments: int) -> Tensor:

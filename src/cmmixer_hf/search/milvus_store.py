@@ -17,7 +17,19 @@ import torch
 
 from .filters import Interval, within
 from .index_facts import DamagedIndexError, IndexFacts
-from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, facets, matrix, row_schema, with_precision
+from .index_rows import (
+    PLACE,
+    POOLED,
+    SEGMENTS,
+    Candidates,
+    Vectors,
+    Where,
+    facets,
+    matrix,
+    number_files,
+    row_schema,
+    with_precision,
+)
 
 # What Milvus calls our index types, how they are built, and which number sets how much a query looks at.
 _BUILDS: dict[str, tuple[str, dict[str, int], str]] = {
@@ -118,7 +130,8 @@ class MilvusStore:
                 len(hits), self.facts.num_segments, self.facts.size
             )
             places = [tuple(hit[name] for name in (*PLACE, "stamp")) for hit in hits]
-            yield Candidates(segments, places, [hit["metadata"] for hit in hits].__getitem__)
+            files = number_files(pa.array([hit["path"] for hit in hits], pa.string()))
+            yield Candidates(segments, files, places.__getitem__, [hit["metadata"] for hit in hits].__getitem__)
 
     def _hits(self, pooled: Vectors, k: int, condition: str) -> list[dict[str, Any]]:
         limit = min(k, MOST_CANDIDATES, MOST_BYTES // (4 * self.facts.num_segments * self.facts.size))

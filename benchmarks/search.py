@@ -137,14 +137,12 @@ def measure_search(count: int, size: int, num_queries: int, folder: Path) -> lis
     contenders, queries = make_contenders(indexes), make_queries(indexes["flat"], num_queries)
     times, recalls = ({name: [] for name in contenders} for _ in range(2))
     for query in tqdm(queries, desc=f"{count} clips"):
-        truth = {
-            name: rank_by_all_segments(indexes["flat"], query, 10 if name == FILTERED else 1) for name in contenders
-        }
+        everything, tenth = (rank_by_all_segments(indexes["flat"], query, every) for every in (1, 10))
         for name, search in contenders.items():
             started = time.process_time()
             found = search(query)
             times[name].append(1000 * (time.process_time() - started))
-            recalls[name].append(len(set(found) & set(truth[name])) / K)
+            recalls[name].append(len(set(found) & set(tenth if name == FILTERED else everything)) / K)
     middle = {name: float(np.median(values[1:])) for name, values in times.items()}  # the first warms up
     recall = {name: 100 * float(np.mean(values)) for name, values in recalls.items()}
     for name, index in indexes.items():
@@ -223,21 +221,26 @@ def main() -> None:
             results["search"] += measure_search(count, settings.size, settings.queries, Path(folder) / str(count))
             shutil.rmtree(Path(folder) / str(count))
             settings.results.write_text(json.dumps(results, indent=1))
-    print("\n".join([*search_table(results["search"]), "", *embedding_table(results["embedding"])]))
+    tables = (
+        search_table(results["search"]),
+        storage_table(results["search"]),
+        embedding_table(results["embedding"]),
+    )
+    print("\n\n".join("\n".join(table) for table in tables))
 
 
 def search_table(rows: list[dict]) -> list[str]:
     """In Markdown."""
     lines = ["| clips | what answers | CPU ms a query | × | recall@10 |", "|---|---|---|---|---|"]
-    lines += [
+    return lines + [
         f"| {row['clips']:,} | {row['contender']} | {row['ms']:.2f} | {row['ratio']:.2f} | {row['recall']:.1f} |"
         for row in rows
     ]
-    lines += [
-        "",
-        "| clips | of its float32 vectors on disk | s to open | s to build ivf | hnsw |",
-        "|---|---|---|---|---|",
-    ]
+
+
+def storage_table(rows: list[dict]) -> list[str]:
+    """In Markdown."""
+    lines = ["| clips | of its float32 vectors on disk | s to open | s to build ivf | hnsw |", "|---|---|---|---|---|"]
     for row in (row for row in rows if row["contender"] == RAW):
         share = row["bytes"] / (4 * row["clips"] * row["size"] * (SEGMENTS_PER_CLIP + 1))
         taken = " | ".join(f"{row['seconds'][name]:.3f}" for name in ("open", "ivf", "hnsw"))

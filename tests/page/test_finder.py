@@ -1,14 +1,14 @@
 from pathlib import Path
 
 import pytest
-import torch
-from torch import nn
+from foreign_models import make_clap
 
 pytest.importorskip("gradio", reason="the page needs gradio")
 pytest.importorskip("faiss", reason="the index needs faiss-cpu")
 
 from cmmixer_hf.page.finder import Finder, Question, UsersMistakeError
-from cmmixer_hf.page.layout import MUSIC, render_matches
+from cmmixer_hf.page.layout import MUSIC, build_page, render_matches, search_page
+from cmmixer_hf.search.embedding import embed_texts
 from cmmixer_hf.search.indexing import IndexSettings, build_index
 
 
@@ -41,27 +41,49 @@ def test_filters_stand_between_semicolons(finder, clip_files):
         finder.find(Question(str(clip_files[0]), filters="mood=calm"))
 
 
-def test_words_ask_models_that_know_words(finder, clip_files, monkeypatch):
+@pytest.fixture(scope="module")
+def worded(tmp_path_factory, clip_files) -> Finder:
+    """The sound of six clips by a small CLAP, which knows words."""
+    home = tmp_path_factory.mktemp("worded")
+    (home / "clap").mkdir()
+    model = str(make_clap(home / "clap"))
+    build_index(IndexSettings(str(clip_files[0].parent), str(home / "index"), model, measure="tags"))
+    return Finder(str(home / "index"), "audio")
+
+
+def test_models_that_know_no_words_say_so(finder):
+    assert not finder.knows_words
     with pytest.raises(UsersMistakeError, match="this model knows no words: ask with a file"):
         finder.find(Question(words="calm piano"))
     with pytest.raises(UsersMistakeError, match=r"give a video or a sound file first$"):
         finder.find(Question(words=" "))
-    embedder = finder.searcher.embedder
 
-    def embed_text(texts, target):
-        generator = torch.Generator().manual_seed(sum(map(ord, "".join(texts))))
-        vectors = torch.randn(len(texts), embedder.num_segments, embedder.size, generator=generator)
-        return nn.functional.normalize(vectors, dim=-1)
 
-    monkeypatch.setattr(embedder, "modalities", ("video", "audio", "text"), raising=False)
-    monkeypatch.setattr(embedder, "embed_text", embed_text)
-    assert finder.knows_words
-    by_words = finder.find(Question(words="calm piano"))
-    by_file = finder.find(Question(str(clip_files[0])))
-    by_both = finder.find(Question(str(clip_files[0]), words="calm piano"))
-    assert len({tuple(round(match.score, 4) for match in found) for found in (by_words, by_file, by_both)}) == 3
+def test_words_ask_alone_and_beside_a_file(worded, clip_files):
+    assert worded.knows_words
+    file, words = str(clip_files[0]), "calm piano for a sunset"
+    both = Question(file, words), Question(file, words, weight=2.0)
+    asked = (Question(words=words), Question(words="less sad"), Question(file), *both)
+    found = [worded.find(question) for question in asked]
+    assert len({tuple(round(match.score, 4) for match in matches) for matches in found}) == len(asked)
+    (vectors,) = embed_texts([words], worded.searcher.embedder, "audio")
+    assert found[0] == worded.searcher.index.search(vectors, k=5, kind="text")
+    assert worded.query(file).modality == "audio"  # this model sees nothing
+    shown, seen, why = search_page(MUSIC, worded, *vars(Question(file, words)).values())
+    assert "cmm-hit" in shown
+    assert seen is None  # it takes no frames or spectrograms of ours
+    assert why is not None
     with pytest.raises(UsersMistakeError, match="or words"):
-        finder.find(Question())
+        worded.find(Question())
+
+
+def test_a_page_of_a_model_that_knows_words_has_a_place_for_them(worded, finder):
+    for one in (worded, finder):
+        page = build_page(one, None).get_config_file()
+        (box,) = (part["props"] for part in page["components"] if part["props"].get("elem_id") == "music-words")
+        assert box["visible"] == one.knows_words
+        names = {function["api_name"] for function in page["dependencies"]}
+        assert ("find_music_by_words" in names) == one.knows_words
 
 
 def test_of_what_is_gone_the_page_says_so(finder, clip_files):

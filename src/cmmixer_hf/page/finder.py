@@ -116,11 +116,12 @@ class Finder:
         return self.query(question.path), plus + text, minus
 
     def query(self, path: str) -> QueryPart:
-        """A file as a query: the side of it that is not in the index, where it has one."""
+        """A file as a query: the side of it that is not in the index, where it has one and the model knows it."""
         wanted = "video" if self.modality == "audio" else "audio"
         info = probe(path)
         has = {"video": info.has_video, "audio": info.has_audio}
-        return QueryPart(path, wanted if has[wanted] else self.modality)
+        usable = has[wanted] and wanted in self.searcher.embedder.modalities
+        return QueryPart(path, wanted if usable else self.modality)
 
     def _side(self, path: str, weight: float) -> QueryPart:
         """Of a file that bends a query, what is heard, where anything is."""

@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 from jinja2 import Environment, FileSystemLoader
 
+from ..media.processing_cmmixer import CMMixerProcessor
 from ..media.reading import MediaError, probe
 from ..pictures.strips import enlarge, frames_to_rgb, sheet, spectrograms_to_rgb, strip
 from ..search.index import Match
@@ -106,7 +107,7 @@ def _shown(finder: Finder, match: Match) -> dict[str, Any]:
     }
 
 
-def _search(kind: Kind, finder: Finder, *asked: Any) -> list[Any]:
+def search_page(kind: Kind, finder: Finder, *asked: Any) -> list[Any]:
     """What the outputs of a tab show: results or the mistake in their place, and two pictures."""
     question = Question(*asked)
     try:
@@ -127,7 +128,7 @@ def _can_play_together(kind: Kind, path: str) -> bool:
 def _seen(finder: Finder, path: str) -> np.ndarray | None:
     """The frames or spectrograms that our models take of a query, in two rows."""
     processor = getattr(finder.searcher.embedder, "processor", None)
-    if processor is None:
+    if not isinstance(processor, CMMixerProcessor):
         return None
     if finder.query(path).modality == "video":
         images = frames_to_rgb(processor(videos=path)["pixel_values"][0], processor.feature_extractor)
@@ -171,8 +172,11 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
                 weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
             with gr.Accordion("What the model knows, and what not", open=False, elem_id=f"{kind.name}-about"):
                 gr.HTML(filled(about=finder.about()))
+        words_too = ", words or both," * finder.knows_words
         with gr.Column():
-            found = gr.HTML(filled(note="Nothing yet: give a file and press the button."), elem_id=f"{kind.name}-found")
+            found = gr.HTML(
+                filled(note=f"Nothing yet: give a file{words_too} and press the button."), elem_id=f"{kind.name}-found"
+            )
             if kind is MUSIC:
                 _fit_row(query, found, finder)
             with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
@@ -182,7 +186,7 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
     asked = [query, words, plus, minus, weight, filters, count]
     gr.on(
         [button.click, words.submit, filters.submit],
-        partial(_search, kind, finder),
+        partial(search_page, kind, finder),
         asked,
         [found, seen, why],
         api_visibility="private",
@@ -227,7 +231,6 @@ def _separation(query: gr.File, pretrained: str) -> None:
 
 def _separate(pretrained: str, path: str | None) -> list[Any]:
     """Originals, mixture, what the encoder sees of it, and both reconstructions, from above to below."""
-    from ..media.processing_cmmixer import CMMixerProcessor
     from ..models.modeling_cmmixer import CMMixerForPreTraining
     from ..pictures.figures import draw_separations
     from ..pictures.strips import draw_separation

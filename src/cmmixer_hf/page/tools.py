@@ -1,6 +1,7 @@
 """The page's functions for programs, by plain names and with typed arguments: over HTTP, and as MCP tools."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -13,29 +14,28 @@ from .finder import Finder, Question, UsersMistakeError
 PLAYABLE = ["video", "audio"]
 
 
-class ProgramsFile(gr.File):
-    """A file by its address, which may be the one that uploading it here gave.
+async def to_cache(move: Callable, cache: str, address: str | Path | None) -> str | None:
+    """A file that a program names by its address, in Gradio's cache.
 
-    Gradio 6.31 fetches addresses, and none of this machine, for safety; a program that speaks MCP can name a file in no
-    other way, so that a page of this machine could be asked by no file of it.
+    Gradio 6.31 fetches none from this machine, for safety; a program that speaks MCP can name a file in no other way,
+    so that the address that uploading it here gave is taken for what it is.
+
+    Args:
+        move: what Gradio does with an address.
+        cache: folder of what was uploaded.
+        address: of the web, or of the page.
+
+    Raises:
+        Error: it cannot be fetched.
     """
-
-    async def async_move_resource_to_block_cache(self, url_or_file_path: str | Path | None) -> str | None:
-        """The file in Gradio's cache.
-
-        Raises:
-            Error: it cannot be fetched.
-        """
-        _, uploaded, path = str(url_or_file_path).partition("/gradio_api/file=")
-        path = unquote(path)
-        if uploaded and Path(path).resolve().is_relative_to(Path(self.GRADIO_CACHE).resolve()):
-            url_or_file_path = path
-        try:
-            return await super().async_move_resource_to_block_cache(url_or_file_path)
-        except (ValueError, OSError, httpx.HTTPError) as error:
-            raise _told(
-                f"this file cannot be fetched ({error}): upload it to this page, and give its address"
-            ) from None
+    _, uploaded, path = str(address).partition("/gradio_api/file=")
+    path = unquote(path)
+    if uploaded and Path(path).resolve().is_relative_to(Path(cache).resolve()):
+        address = path
+    try:
+        return await move(address)
+    except (ValueError, OSError, httpx.HTTPError) as error:
+        raise _told(f"this file cannot be fetched ({error}): upload it to this page, and give its address") from None
 
 
 class Tools:
@@ -107,7 +107,10 @@ def add_tools(music: Finder | None, footage: Finder | None) -> None:
     """Tools beside the page that is being built; what somebody does in a browser goes another way."""
     tools = Tools(music, footage)
     with gr.Row(visible=False):
-        file, words, filters = ProgramsFile(file_types=PLAYABLE), gr.Textbox(""), gr.Textbox("")
+        file, words, filters = gr.File(file_types=PLAYABLE), gr.Textbox(""), gr.Textbox("")
+        # Of this one alone; a class of its own would have Gradio write a stub beside this file whenever it is imported.
+        move = partial(to_cache, file.async_move_resource_to_block_cache, file.GRADIO_CACHE)
+        file.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
         count, found, track, start = gr.Number(5), gr.JSON(), gr.Textbox(), gr.Number(0)
         calls: list[tuple[Callable, list, Any]] = [
             (tools.find_music, [file, words, filters, count], found),

@@ -26,6 +26,7 @@ SMALL = {
     "examples/pretrain.py": f"--epochs 1 --warmup_epochs 0 --batch_size 4 --model_config '{json.dumps(TINY_SIZES)}'",
     "examples/finetune_retrieval.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
     "examples/finetune_classification.py": "--epochs 1 --warmup_epochs 0 --batch_size 4",
+    "examples/trainer.py": "--max_steps 1 --per_device_train_batch_size 2",
     "benchmarks/claims.py": "--arms none --rates 1e-3 --seeds 0 --pairs 4 --clips 4 --pool 12 --batch_size 2 "
     "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",

@@ -31,6 +31,9 @@ def run(code: str, *arguments: str) -> str:
     [
         "import cmmixer_hf",
         "from transformers import AutoModel; import cmmixer_hf",
+        "import cmmixer_hf; from transformers import ViTMAEModel",  # transformers' own files are half there
+        "import cmmixer_hf; from transformers import Trainer",
+        "from cmmixer_hf.media.processing_cmmixer import CMMixerProcessor",
         "from cmmixer_hf.models.modeling_cmmixer import CMMixerModel",  # half there when AutoModel is loaded
         "from cmmixer_hf.models.layers import CMMixerLayer",  # likewise, and what all models import
         "from cmmixer_hf.models.modeling_cav_mae import CAVMAEModel",

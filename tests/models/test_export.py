@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import cmmixer_hf
 
@@ -40,8 +41,8 @@ def make(name: str) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("name", [*CMMIXER, *CAV_MAE])
 def test_onnx_gives_the_same(name, tmp_path):
-    pytest.importorskip("onnxscript", reason="needs ONNX: pip install onnx onnxscript onnxruntime")
-    runtime = pytest.importorskip("onnxruntime", reason="needs ONNX: pip install onnx onnxscript onnxruntime")
+    pytest.importorskip("onnxscript", reason="needs the extra `export`")
+    runtime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     model, inputs = make(name)
     with torch.no_grad():
         expected = [value for value in model(**inputs).to_tuple() if isinstance(value, torch.Tensor)]
@@ -63,3 +64,16 @@ def test_eight_bit_weights_change_little(name):
         small = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
         quantized = small.get_video_features(inputs["pixel_values"]).segment_embeds
     assert (whole * quantized).sum(-1).min() > 0.99
+
+
+@pytest.mark.parametrize("name", ["CMMixerForRetrieval", "CAVMAEForRetrieval"])
+def test_torchao_loads_eight_bit_weights(name, tmp_path):
+    ao = pytest.importorskip("torchao.quantization", reason="needs torchao")
+    model, inputs = make(name)
+    model.save_pretrained(tmp_path)
+    options = {"quantization_config": transformers.TorchAoConfig(ao.Int8WeightOnlyConfig())}
+    small = type(model).from_pretrained(tmp_path, **options).eval()
+    with torch.no_grad():
+        found, whole = (each.get_video_features(inputs["pixel_values"]).segment_embeds for each in (small, model))
+    assert (whole * found).sum(-1).min() > 0.99
+    assert not torch.equal(whole, found)

@@ -1,8 +1,10 @@
 """transformers' Auto classes lead to ours, whichever of the two packages is imported first.
 
 Importing transformers to register with it would cost every `import cmmixer_hf` seconds, and scripts, sorted as linters
-sort them, import us first. So we register as soon as both sides are loaded: at once, or through Python's own import
-hooks (https://docs.python.org/3/reference/import.html#the-meta-path). Nothing of transformers is changed.
+sort them, import us first. So we register with the files of its Auto classes that are loaded, and through Python's own
+import hooks (https://docs.python.org/3/reference/import.html#the-meta-path) with each other one as soon as it is. They
+are loaded in the midst of transformers' own files and of ours, when no model can be imported: what is registered stands
+for the class and imports it when it is first used. Nothing of transformers is changed.
 """
 
 import importlib
@@ -24,7 +26,7 @@ def _family(config: str, **classes: str) -> Iterator[tuple[str, str, str]]:
         yield f"{_AUTO}.{_FILES.get(auto, 'modeling')}_auto.{auto}", f"{_PACKAGE}.{config}", f"{_PACKAGE}.{ours}"
 
 
-# Their Auto class, our configuration, and the class that the two lead to.
+# Their Auto class, our configuration, and the class that the two lead to; a configuration leads to itself.
 AUTO_CLASSES = (
     *_family(
         "models.configuration_cmmixer.CMMixerConfig",
@@ -49,81 +51,66 @@ AUTO_CLASSES = (
 
 def register_auto_classes() -> None:
     """Register with the Auto classes that are loaded, and see to it that the others follow when they are."""
-    sys.meta_path.insert(0, _WatchingFinder())
-    for file in _THEIRS & sys.modules.keys():
-        _register(file)
+    sys.meta_path.insert(0, _AutoFinder())
+    for file in sorted(_AUTO_FILES & sys.modules.keys()):
+        _register(sys.modules[file])
 
 
-def _file(name: str) -> str:
-    return name.rpartition(".")[0]
+class _LoadedLater:
+    """Stands for a class of ours in a table of transformers: has its name, and becomes it in all else it is asked for.
 
-
-def _last(name: str) -> str:
-    return name.rpartition(".")[2]
-
-
-_THEIRS = {_file(auto) for auto, *_ in AUTO_CLASSES}
-_OURS = f"{_PACKAGE}."
-
-
-def _register(loaded: str) -> None:
-    """Register every class of ours whose both sides are there, now that one more file is."""
-    for auto_name, *names in AUTO_CLASSES:
-        if _file(auto_name) == loaded:
-            for name in names:
-                importlib.import_module(_file(name))
-        auto, config, ours = _find(auto_name), *map(_find, names)
-        if auto and config and ours:
-            auto.register(config.model_type if ours is config else config, ours, exist_ok=True)
-
-
-def _find(name: str) -> Any:
-    return getattr(sys.modules.get(_file(name)), _last(name), None)
-
-
-class _WatchingFinder(MetaPathFinder):
-    """Finds their Auto files and all of ours as Python does, and has us register once they have run.
-
-    While a file of ours runs, those it imports may be half there, so nothing is imported on top: what has come to be
-    due is registered when the outermost one is through.
+    Args:
+        name: module and name of the class.
+        config: the configuration that leads to it, which transformers compares when it registers.
     """
 
-    def __init__(self) -> None:
-        self.depth = 0
-        self.due: list[str] = []
+    def __init__(self, name: str, config: type):
+        self._module, _, self.__name__ = name.rpartition(".")
+        self.config_class = config
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.__getattr__("__call__")(*arguments, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(importlib.import_module(self._module), self.__name__), name)
+
+
+_AUTO_FILES = {auto.rpartition(".")[0] for auto, *_ in AUTO_CLASSES}
+
+
+def _register(file: ModuleType) -> None:
+    """Register with the Auto classes of a file of transformers."""
+    for auto_name, config_name, name in AUTO_CLASSES:
+        module, _, auto = auto_name.rpartition(".")
+        if module == file.__name__:
+            config_module, _, last = config_name.rpartition(".")
+            config = getattr(importlib.import_module(config_module), last)
+            key = config.model_type if name == config_name else config
+            ours = config if name == config_name else _LoadedLater(name, config)
+            getattr(file, auto).register(key, ours, exist_ok=True)
+
+
+class _AutoFinder(MetaPathFinder):
+    """Finds the files of the Auto classes as Python does, and has us register once they have run."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The file's own specification with our loader around its own; None for what is not watched."""
-        watched = fullname in _THEIRS or fullname.startswith(_OURS)
-        spec = PathFinder.find_spec(fullname, path, target) if watched else None
+        """The file's own specification with our loader around its own; None for every other file."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in _AUTO_FILES else None
         if spec and spec.loader:
-            spec.loader = _ThenRegister(spec.loader, self)
+            spec.loader = _ThenRegister(spec.loader)
         return spec
-
-    def run(self, loader: Loader, module: ModuleType) -> None:
-        """Let the real loader run a watched file, and register what is due as soon as no file of ours is half done."""
-        ours = module.__name__.startswith(_OURS)
-        self.depth += ours
-        try:
-            loader.exec_module(module)
-        finally:
-            self.depth -= ours
-        self.due.append(module.__name__)
-        while self.due and not self.depth:
-            _register(self.due.pop())
 
 
 class _ThenRegister(Loader):
     """A loader that gives its place back to the real one, lets it run the module, and registers."""
 
-    def __init__(self, loader: Loader, finder: _WatchingFinder):
+    def __init__(self, loader: Loader):
         self.loader = loader
-        self.finder = finder
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.loader, name)  # `python -m` asks for code, debuggers for source
+        return getattr(self.loader, name)  # debuggers ask for source
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
         """As the real loader does."""
@@ -134,4 +121,5 @@ class _ThenRegister(Loader):
         module.__loader__ = self.loader
         if module.__spec__:
             module.__spec__.loader = self.loader
-        self.finder.run(self.loader, module)
+        self.loader.exec_module(module)
+        _register(module)

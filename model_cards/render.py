@@ -6,12 +6,13 @@ released checkpoint's are those in its folders.
 
 import json
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from cmmixer_hf import CMMixerConfig
 from cmmixer_hf.demo import DemoSettings, model_config
+from cmmixer_hf.evaluation import Score, read_scores
 from cmmixer_hf.training import TrainingSettings, render_model_card
 
 HERE = Path(__file__).parent
@@ -49,14 +50,28 @@ def demo_source(demo: dict[str, Any]) -> Source:
         "trained_on": f"{demo['facts']['clips to train on']} clips that `make demo` makes from a seed, in a run of "
         f"{demo['facts']['minutes']} minutes from these to its report; the same command makes these weights again",
         "evaluated_on": f"{demo['held_out']} held-out clips of the demo",
-        "limits": ["Its clips were made: it has never seen a real video, nor heard real music."],
+        "limits": [
+            "Its clips were made: it has never seen a real video, nor heard real music.",
+            "It does not know motion: four still moments do not show at which rate something sways.",
+        ],
     }
     files = {
         "settings.yaml": {name: getattr(DemoSettings(), name) for name in DEMO_SETTINGS},
-        "evaluation.json": demo["scores"]["trained"],
+        "evaluation.json": {"task": "retrieval", "scores": [score.to_dict() for score in demo_scores(demo)]},
         "card.yaml": facts,
     }
     return Source("CMMixerForRetrieval", model_config(), files)
+
+
+def demo_scores(demo: dict[str, Any]) -> list[Score]:
+    """What the trained model reached, what is reached without one, and which twins the model tells apart."""
+    trained, _, *without = demo["scores"].items()
+    scores = read_scores(trained[1])
+    for name, found in without:
+        about = {"direction": "video_to_audio", "positives": f"no model, {name}"}
+        scores += [Score(metric, value, **about) for metric, value in found["video_to_audio"].items()]
+    twins = demo["twins"]["trained"].items()
+    return scores + [replace(Score.from_dict(score), direction=f"{kind} twins") for kind, score in twins]
 
 
 def render(name: str, source: Source) -> str:

@@ -1,7 +1,7 @@
 from .classification import ClipPredictions, cross_validate, predict_clips, score_classification, split_folds
 from .command import EvaluateSettings, evaluate, evaluate_folds
 from .free_cues import FreeCues, score_free_cues
-from .results import EvaluationResult, Score, package_versions
+from .results import EvaluationResult, Score, package_versions, read_scores
 from .retrieval import (
     DIRECTIONS,
     ClipEmbeddings,
@@ -29,6 +29,7 @@ __all__ = [
     "package_versions",
     "predict_clips",
     "rank_clips",
+    "read_scores",
     "score_classification",
     "score_free_cues",
     "score_retrieval",

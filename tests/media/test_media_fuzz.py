@@ -38,7 +38,7 @@ OTHERS = {
     "a.mp2": Recipe(audio="mp2", container={"format": "mp2"}),
 }
 RECIPES = FILES | SOUNDS | PICTURES | OTHERS
-A_FEW, MANY = 5, 80  # mutations of each file
+A_FEW, MANY = 5, 142  # mutations of each file; ten thousand in all
 SMALL = Sampling(num_frames=3, window_seconds=0.3, shorter_side=32)
 MEGABYTE = 2**20
 MEMORY = 400  # megabytes by which the process may grow over all files together, whatever they claim

@@ -66,6 +66,15 @@ def test_addresses_and_protocols_are_refused(address):
         probe(address)
 
 
+@pytest.mark.parametrize(("tag", "protected"), [(b"avc1", b"encv"), (b"mp4a", b"enca"), (b"mp4a", b"drms")])
+def test_protected_files_are_named_as_such(tmp_path, media_file, tag, protected):
+    path, data = tmp_path / "film.mp4", media_file("short.mp4").read_bytes()
+    table = data.index(b"stsd", data.index(tag) - 20)
+    path.write_bytes(data[:table] + data[table:].replace(tag, protected, 1))
+    with pytest.raises(MediaError, match=r"film.mp4: is encrypted \(DRM\); get a copy without protection"):
+        probe(path)
+
+
 def test_error_survives_pickling():
     error = MediaError("a.mp4", "is\nempty", "fetch it again")
     again = pickle.loads(pickle.dumps(error))

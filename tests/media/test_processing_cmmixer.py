@@ -37,6 +37,16 @@ def test_a_file_becomes_the_stacks_of_what_is_in_it(processor, video):
     assert (features["pixel_values"].mean((0, 2, 3, 4)).diff() > 0).all()
 
 
+def test_a_soundtrack_is_given_beside_a_video(processor, video, tmp_path):
+    """The sound of another file, of another length: each is cut into as many parts."""
+    wave = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 96000)).astype(np.float32)
+    write_clip(tmp_path / "song.mp4", np.zeros((60, 48, 64, 3), np.uint8), wave[0], fps=10, sampling_rate=16000)
+    together = processor(videos=video, audio=tmp_path / "song.mp4")
+    for name, alone in {"videos": video, "audio": tmp_path / "song.mp4"}.items():
+        (expected,) = processor(**{name: alone}).items()
+        assert torch.equal(together[expected[0]], expected[1])
+
+
 def test_lists_of_files_make_a_batch_and_arrays_pass_through(processor, video):
     batch = processor(videos=[video, video])
     assert set(batch) == {"pixel_values"}

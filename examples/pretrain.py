@@ -28,6 +28,10 @@ class PretrainSettings(TrainingSettings):
     mixer: str = field(default="cutmix", metadata={"help": "cutmix, pixel or mixup"})
     mask_ratio: float = field(default=0.5, metadata={"help": "share of the mixture's patches that the encoder misses"})
     model_config: str = field(default="{}", metadata={"help": "other fields of CMMixerConfig, as JSON"})
+    extractor_config: str = field(
+        default="{}",
+        metadata={"help": "fields of CMMixerFeatureExtractor, as JSON: window_seconds must be that of the clips"},
+    )
 
 
 def main() -> None:
@@ -43,7 +47,8 @@ def main() -> None:
     clips = load_prepared(settings.clips)
     if settings.split:
         clips = clips.select_where("split", settings.split)
-    extractor = CMMixerFeatureExtractor(image_size=config.image_size, num_frames=config.num_frames)
+    sizes = {"image_size": config.image_size, "num_frames": config.num_frames}
+    extractor = CMMixerFeatureExtractor(**(sizes | json.loads(settings.extractor_config)))
     history = train(CMMixerForPreTraining(config), clips, extractor, settings)
     print(f"loss {history[0]['loss']:.3f} → {history[-1]['loss']:.3f}; the model is in {settings.output_dir}")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from datasets import load_dataset
 
-from cmmixer_hf import CMMixerFeatureExtractor
+from cmmixer_hf import CAVMAEFeatureExtractor, CMMixerFeatureExtractor
 from cmmixer_hf.data.batches import LabelNames, StackMaker, collate_clips, unpack_frames
 from cmmixer_hf.data.preparation import prepare, prepare_clip
 from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
@@ -58,9 +58,10 @@ def test_a_batch_has_what_all_its_clips_have(rows, extractor):
         collate_clips([rows[2], mute[0]], columns=["frames", "waveforms"])
 
 
-@pytest.mark.parametrize("other", [{"window_seconds": 1.0}, {"sampling_rate": 8000}])
-def test_windows_of_another_sampling_are_refused_with_both(rows, extractor, other):
-    theirs = CMMixerFeatureExtractor(image_size=32, num_frames=2, **other)
+@pytest.mark.parametrize("kind", [CMMixerFeatureExtractor, CAVMAEFeatureExtractor])
+@pytest.mark.parametrize("other", [{"window_seconds": 1.0}, {"window_seconds": 2.6, "sampling_rate": 8000}])
+def test_windows_of_another_sampling_are_refused_with_both(rows, other, kind):
+    theirs = kind(image_size=32, num_frames=2, **other)
     short = {"window_seconds": 1.0}.items() <= other.items()
     got, takes = ("41600 samples .2.6 s at 16000 Hz", "16000 .1 s") if short else ("5.2 s at 8000 Hz", "20800 .2.6 s")
     with pytest.raises(SourceError, match=f"{got}.*takes {takes}.*prepare the clips"):

@@ -57,7 +57,7 @@ def draws(batch: int = 2) -> dict[str, torch.Tensor]:
 
 def test_it_goes_through_the_same_training_evaluation_and_index(clip_files, tmp_path):
     pytest.importorskip("faiss", reason="the index needs faiss-cpu")
-    options = {"num_frames": 2, "shorter_side": 32}
+    options = {"num_frames": 2, "shorter_side": 32, "window_seconds": 1.0}
     prepare_source(PrepareSettings(str(clip_files[0].parent), str(tmp_path / "shards"), **options))
     prepared = load_prepared(tmp_path / "shards")
     extractor = CAVMAEFeatureExtractor(image_size=32, num_frames=2, audio_length=256)
@@ -65,6 +65,7 @@ def test_it_goes_through_the_same_training_evaluation_and_index(clip_files, tmp_
     history = train(CAVMAEForPreTraining(config()), prepared, extractor, settings, progress=False)
     assert len(history) == 4
     assert all(np.isfinite(entry["loss"]) for entry in history)
+    assert all(entry["contrastive_loss"] > 0 for entry in history)
     model = CAVMAEForRetrieval.from_pretrained(tmp_path / "pretrained")
     settings.output_dir = str(tmp_path / "retrieval")
     train(model, prepared, extractor, settings, progress=False)

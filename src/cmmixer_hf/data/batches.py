@@ -193,8 +193,8 @@ class StackMaker:
         return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
 
     def _extract(self, waveforms: Tensor) -> Tensor:
-        got, takes, rate = waveforms.shape[-1], self.extractor.required_samples, self.extractor.sampling_rate
-        if takes not in (None, got):
+        got, takes, rate = waveforms.shape[-1], self.extractor.window_samples, self.extractor.sampling_rate
+        if got != takes:
             raise SourceError(
                 f"the clips' windows have {got} samples ({got / rate:g} s at {rate} Hz), the model's extractor takes "
                 f"{takes} ({takes / rate:g} s): prepare the clips with its `--window_seconds` and `--sampling_rate`, "

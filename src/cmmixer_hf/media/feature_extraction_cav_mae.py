@@ -86,11 +86,6 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
             **kwargs,
         )
 
-    @property
-    def required_samples(self) -> None:
-        """None: windows of any length are joined in time."""
-        return None
-
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Kaldi's natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); no hop over the end."""
         device = waveforms.device

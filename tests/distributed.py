@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 
@@ -66,6 +68,19 @@ def _touch(folder: Path, deadly: int, function: Callable[..., Any], arguments: t
 def wait_for(process: Any) -> int:
     process.join()
     return process.exitcode
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(6000):
+        if condition():
+            return
+        time.sleep(0.01)
+    pytest.fail("it never happened")
+
+
+def is_running(pid: int) -> bool:
+    state = Path(f"/proc/{pid}/stat")
+    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def _run_alone(function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

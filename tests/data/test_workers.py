@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from distributed import is_running, wait_until
 
 from cmmixer_hf.data.workers import map_in_processes, worker_context
 
@@ -102,19 +103,6 @@ def test_workers_end_with_a_parent_that_is_killed_while_they_compute(tmp_path):
     parent.join()
     for note in tmp_path.iterdir():
         wait_until(lambda note=note: not is_running(int(note.name)))
-
-
-def wait_until(condition) -> None:
-    for _ in range(6000):
-        if condition():
-            return
-        time.sleep(0.01)
-    pytest.fail("it never happened")
-
-
-def is_running(pid: int) -> bool:
-    state = Path(f"/proc/{pid}/stat")
-    return state.exists() and state.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 def test_stopping_early_leaves_no_process(tmp_path):

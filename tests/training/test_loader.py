@@ -1,9 +1,14 @@
+import os
+import signal
+import time
 from functools import partial
 from itertools import chain
+from pathlib import Path
 
 import pytest
 import torch
 from datasets import Dataset
+from distributed import CONTEXT, is_running, wait_until
 
 from cmmixer_hf.data.batches import collate_clips
 from cmmixer_hf.data.prepared_clips import load_prepared
@@ -76,3 +81,25 @@ def test_a_dataset_of_datasets_will_do(clips):
 def test_streaming_without_a_window_is_refused(clips):
     with pytest.raises(ValueError, match="shuffle_shards"):
         load(clips, range(3), order=order(clips, shuffle_shards=0), streaming=True)
+
+
+def note_and_wait(rows: list[dict], *, folder: Path) -> None:
+    (folder / str(os.getpid())).touch()
+    time.sleep(600)
+
+
+def load_and_wait(prepared: Path, folder: Path) -> None:
+    clips = load_prepared(prepared)
+    next(iter(make_loader(clips, order(clips), range(6), collate=partial(note_and_wait, folder=folder), num_workers=2)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="whether a process runs is read in /proc")
+def test_workers_end_with_a_training_that_is_killed(prepared_folder, tmp_path):
+    """Also where a server that lives on has forked them, as Python 3.14 does."""
+    training = CONTEXT.Process(target=load_and_wait, args=(prepared_folder, tmp_path))
+    training.start()
+    wait_until(lambda: len(list(tmp_path.iterdir())) == 2)
+    os.kill(training.pid, signal.SIGKILL)
+    training.join()
+    for note in tmp_path.iterdir():
+        wait_until(lambda note=note: not is_running(int(note.name)))

@@ -1,5 +1,6 @@
 """A run that was killed and goes on equals one that was not, bit for bit."""
 
+import itertools
 import json
 import logging
 import os
@@ -66,6 +67,25 @@ def test_killed_and_resumed_equals_uninterrupted(point, uninterrupted, prepared_
     assert not (tmp_path / "config.json").exists()
     assert run_alone(run_training_again, prepared_folder, tmp_path) == 0
     assert_same_run(tmp_path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_twenty_kills_with_loader_workers_lose_nothing(prepared_folder, tmp_path):
+    """In the middle of a step, of writing and of sealing a checkpoint, each a step or two further than the last."""
+    run = RUN | {"epochs": 10, "save_steps": 1, "num_workers": 2}
+    run_training(prepared_folder, tmp_path / "expected", **run)
+    folder, kills, newest = tmp_path / "run", 0, ""
+    for point in itertools.cycle([f"{BATCH}:4", f"{WRITING}:2", f"{SEALING}:14"]):
+        code = run_alone(train_until_killed, prepared_folder, folder, point, run)
+        steps = [path.name for path in folder.glob("checkpoints/step-*")]
+        assert max(steps) >= newest
+        newest = max(steps)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
+        kills += 1
+    assert kills >= 20
+    assert_same_run(folder, tmp_path / "expected")
 
 
 def run_training_again(clips: Path, folder: Path) -> None:

@@ -137,7 +137,7 @@ class _Worker(Generic[_Item, _Result]):
 
 def _serve(connection: Connection, function: Callable[[_Item], _Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     while True:
         try:
             item = connection.recv()
@@ -146,8 +146,12 @@ def _serve(connection: Connection, function: Callable[[_Item], _Result]) -> None
         connection.send(function(item))
 
 
-def _end_with_parent() -> None:
-    """End this process once its parent is gone, be it by kill -9 in the middle of an item."""
+def end_with_parent() -> None:
+    """From now on this process ends once its parent is gone, be it by kill -9 in the middle of an item."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(PYTHON_ERROR)

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from ..data.batches import Clips
 from ..data.prepared_clips import Row, SourceError
+from ..data.workers import end_with_parent
 from .settings import TrainingSettings
 from .stopping import SIGNALS
 
@@ -126,7 +127,7 @@ def make_loader(
     options: dict[str, Any] = {
         "num_workers": num_workers,
         "pin_memory": pin_memory,
-        "worker_init_fn": _leave_signals_to_the_parent,
+        "worker_init_fn": _follow_the_parent,
     }
     if not streaming:
         return DataLoader(clips, batch_sampler=_Places(order, numbers), collate_fn=collate, **options)  # type: ignore[arg-type]
@@ -206,10 +207,12 @@ class _Places:
         return len(self.numbers)
 
 
-def _leave_signals_to_the_parent(worker: int) -> None:
+def _follow_the_parent(worker: int) -> None:
     """Ctrl-C reaches every process of a terminal, SIGTERM every one of a job; the one that trains decides when to stop.
 
-    A worker ends with the batch that it is making, when the training process asks it to or is gone.
+    A worker ends with the batch that it is making, when the training process asks it to, or at once where that is gone:
+    torch looks at the process that forked it, which may be a server that lives on.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    end_with_parent()

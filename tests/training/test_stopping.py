@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import threading
@@ -19,6 +20,26 @@ def test_a_signal_waits_and_the_old_handlers_come_back():
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_it_is_answered_while_one_call_computes(capfd):
+    """As a backward pass of minutes does, it leaves Python no instant to handle a signal."""
+    events = []
+
+    def ask():
+        os.kill(os.getpid(), signal.SIGINT)
+        while "the same command goes on" not in capfd.readouterr().err:
+            time.sleep(0.01)
+        events.append("answered")
+
+    asking = threading.Thread(target=ask)
+    with StopSignals() as stop:
+        asking.start()
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 20_000_000)
+        events.append("computed")
+        asking.join()
+        assert stop.received == signal.SIGINT
+    assert events == ["answered", "computed"]
 
 
 def test_another_thread_listens_to_nothing():

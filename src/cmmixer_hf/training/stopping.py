@@ -1,12 +1,18 @@
 """Stopping a run where it can go on: SIGTERM, which a scheduler sends, and Ctrl-C wait for the end of a step."""
 
-import os
 import signal
+import socket
+import sys
 import threading
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+ANSWER = (
+    "\nstopping after this step and a checkpoint, from which the same command goes on; Ctrl-C again stops at once, and "
+    "loses what came after the checkpoint before"
+)
 
 
 class TrainingStoppedError(SystemExit):
@@ -23,10 +29,11 @@ class TrainingStoppedError(SystemExit):
 class StopSignals:
     """Within the block, the first signal is noted in `received` instead of ending the program; Ctrl-C twice ends it.
 
-    Only the main thread can listen to signals; in another one nothing changes.
+    It is answered at once, by a thread: a step may spend minutes in one call, while Python handles no signal. Only the
+    main thread can listen to signals; in another one nothing changes.
 
     >>> with StopSignals() as stop:
-    ...     os.kill(os.getpid(), signal.SIGTERM)
+    ...     signal.raise_signal(signal.SIGTERM)
     ...     stop.received == signal.SIGTERM
     True
     """
@@ -34,19 +41,40 @@ class StopSignals:
     def __init__(self) -> None:
         self.received = 0
         self._before: dict[signal.Signals, Any] = {}
+        self._at_exit = ExitStack()
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
+            self._answer_at_once()
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        self._at_exit.close()
+
+    def _answer_at_once(self) -> None:
+        ours, pythons = socket.socketpair()
+        pythons.setblocking(False)
+        answering = threading.Thread(target=_answer, args=(ours,), daemon=True)
+        answering.start()
+        before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
+        # In the other order: Python writes to its end no longer, the thread is told to end, and does.
+        for call, *values in ((ours.close,), (pythons.close,), (answering.join,), (pythons.send, b"\0")):
+            self._at_exit.callback(call, *values)
+        self._at_exit.callback(signal.set_wakeup_fd, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received == number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
-        # print() must not be called here: the signal may have come in the middle of another print().
-        os.write(2, b"\nstopping after this step and a checkpoint\n")
+
+
+def _answer(numbers: socket.socket) -> None:
+    """Print the answer to the first signal of those whose numbers come in; 0 is the last."""
+    asked = False
+    while number := numbers.recv(1)[0]:
+        if number in SIGNALS and not asked:
+            print(ANSWER, file=sys.stderr, flush=True)
+            asked = True

@@ -26,7 +26,11 @@ def test_several_labels_are_zeros_and_ones():
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(["dog"], "'dog', the model knows crow"), ([], "0 labels"), (["crow", "rain"], "multi_label")],
+    [
+        (["dog"], "'dog', the model knows crow"),
+        ([], "has no label, the model expects one: label it"),
+        (["crow", "rain"], "multi_label"),
+    ],
 )
 def test_labels_that_do_not_fit_are_named(labels, message):
     with pytest.raises(SourceError, match=f"clip b.*{message}"):
@@ -39,3 +43,8 @@ def test_classes_that_are_not_numbered_from_zero_are_refused(numbers):
     shifted.id2label = dict(zip(numbers, ("crow", "rain", "wind"), strict=True))
     with pytest.raises(SourceError, match="number them from 0 on"):
         LabelNames.of(shifted)
+
+
+def test_clips_without_any_label_have_no_classes():
+    with pytest.raises(SourceError, match=r"no clip has a label: .* column `label`"):
+        find_labels([[], None])

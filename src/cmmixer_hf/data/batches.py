@@ -66,7 +66,9 @@ class LabelNames:
                 f"clip {row['clip_id']} has the label {min(unknown)!r}, the model knows {', '.join(self.names[:5])} "
                 f"… ({len(self.names)} in all): give its configuration the `id2label` of these clips (`find_labels`)"
             )
-        if not self.several and len(labels) != 1:
+        if not self.several and not labels:
+            raise SourceError(f"clip {row['clip_id']} has no label, the model expects one: label it, or leave it out")
+        if not self.several and len(labels) > 1:
             raise SourceError(
                 f"clip {row['clip_id']} has {len(labels)} labels, the model expects one: set "
                 '`problem_type="multi_label_classification"` in its configuration, or leave the clip out'
@@ -77,10 +79,19 @@ class LabelNames:
 def find_labels(labels: Iterable[Sequence[str] | None]) -> dict[int, str]:
     """An `id2label` for a model's configuration, from a column `labels`: all names in alphabetical order.
 
+    Raises:
+        SourceError: no clip has any.
+
     >>> find_labels([["rain"], ["crow", "wind"], None])
     {0: 'crow', 1: 'rain', 2: 'wind'}
     """
-    return dict(enumerate(sorted({name for names in labels for name in names or []})))
+    found = {name for names in labels for name in names or []}
+    if not found:
+        raise SourceError(
+            "no clip has a label: prepare them again from a table with a column `label`, or from folders named after "
+            "the classes with `--format classes`"
+        )
+    return dict(enumerate(sorted(found)))
 
 
 # What a model calls its input → the column that it is made from.

@@ -92,13 +92,15 @@ def train(
         ValueError: `freeze` names no part of the model or leaves nothing to train, or `best_metric` no score.
         TrainingStoppedError: SIGTERM or Ctrl-C came, and a checkpoint is saved; it ends the program unless caught.
         CheckpointError: the run folder holds a run that differs in more than how it is run, or damaged checkpoints.
-        SourceError: too few clips for one step, or a clip without what the model needs.
+        SourceError: too few clips for one step, a clip without what the model needs, or a stream, which cannot be
+            resumed.
     """
     if settings.best_metric and evaluate is None:
         raise ValueError(f"best_metric ({settings.best_metric}) needs an evaluate, which scores the model")
     _in_float32(model)
     freeze(model, settings)
     inputs = ModelInputs(model, extractor, settings, spectrograms=spectrograms)
+    inputs.check_labels(clips)
     run = _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress)
     with run, StopSignals() as stop, memory_advice(model, settings):
         # begin, or go on from the newest checkpoint
@@ -252,7 +254,8 @@ class _Run:
                 self.save()
                 self.draw_curves()
         if signal_number:
-            _logger.warning("stopped at step %d, with a checkpoint in %s", self.log.step, self.checkpoints.folder)
+            where = self.log.step, self.steps, self.checkpoints.folder
+            _logger.warning("stopped at step %d of %d, with a checkpoint in %s: the same command goes on", *where)
             raise TrainingStoppedError(signal_number)
 
     def draw(self, epoch: int) -> None:

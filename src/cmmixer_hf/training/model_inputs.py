@@ -47,8 +47,8 @@ class ModelInputs:
     ):
         names = forward_names(model)
         self.columns = [column for name, column in COLUMNS.items() if name in names]
-        labels = LabelNames.of(model.config) if "labels" in names else None
-        self.collate = partial(collate_clips, columns=self.columns, labels=labels)
+        self.labels = LabelNames.of(model.config) if "labels" in names else None
+        self.collate = partial(collate_clips, columns=self.columns, labels=self.labels)
         self.unchanged = [name for name in ("track_id", "labels") if name in names]
         self.repeats = settings.repeats
         self.make_stacks = StackMaker(
@@ -58,6 +58,16 @@ class ModelInputs:
             kept=spectrograms,
             repeats=settings.repeats,
         )
+
+    def check_labels(self, clips: Any) -> None:
+        """Look at the labels of all clips before the first step, where the model has classes.
+
+        Raises:
+            SourceError: a clip has none, too many, or one that the model does not know.
+        """
+        if self.labels and hasattr(clips, "column_names"):
+            for name, labels in zip(clips["clip_id"], clips["labels"], strict=True):
+                self.labels.truths({"clip_id": name, "labels": labels})
 
     def needed(self, clips: Any) -> Any:
         """The same clips without the pictures or the sound, where the model does not take them: they are not read."""

@@ -14,13 +14,15 @@ import pytest
 import torch
 from datasets import Dataset
 from distributed import run_in_processes
+from safetensors.torch import load_file
 from torch.nn.parallel import DistributedDataParallel
-from training_runs import EXTRACTOR, final_state, make_model, run_training, untimed
+from training_runs import EXTRACTOR, final_state, make_adapted, make_model, make_settings, run_training, untimed
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerForVideoClassification
 from cmmixer_hf.data.prepared_clips import load_prepared
 from cmmixer_hf.evaluation.classification import ClipPredictions, predict_clips, score_classification
 from cmmixer_hf.evaluation.results import Score
+from cmmixer_hf.training.loop import train
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "patch_size": 8}
 CHUNKS = (None, 1)
@@ -84,6 +86,36 @@ def test_two_processes_train_like_one(head, prepared_folder, tmp_path):
         assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-5)
         assert found["gradient_norm"] == pytest.approx(wanted["gradient_norm"], rel=1e-4)
     torch.testing.assert_close(final_state(tmp_path / "two")[0], final_state(tmp_path / "one")[0], atol=1e-5, rtol=1e-4)
+
+
+def trained(folder: Path) -> dict[str, torch.Tensor]:
+    """The weights that a run saved: all of them, or those of its adapters."""
+    (file,) = {*folder.glob("model.safetensors"), *folder.glob("adapter_model.safetensors")}
+    return load_file(file)
+
+
+@pytest.mark.parametrize("frozen", [{"freeze": "video_model"}, {"freeze_layers": 1}])
+def test_two_processes_train_a_part_like_one(frozen, prepared_folder, tmp_path):
+    """What is frozen has no gradient for processes to wait for."""
+    one, two = ({"config": NO_BIAS, "epochs": 2, **frozen, **options} for options in SAME[CMMixerForRetrieval])
+    run_training(prepared_folder, tmp_path / "one", CMMixerForRetrieval, **one)
+    work = partial(train_in_process, clips=prepared_folder, folder=tmp_path / "two", head=CMMixerForRetrieval, **two)
+    first, second = run_in_processes(work, tmp_path / "results")
+    assert untimed(first) == untimed(second)
+    torch.testing.assert_close(trained(tmp_path / "two"), trained(tmp_path / "one"), atol=1e-5, rtol=1e-4)
+
+
+def train_adapters(rank: int, way: str, *, clips: Path, base: Path, folder: Path, batch_size: int) -> None:
+    settings = make_settings(folder, epochs=2, batch_size=batch_size, augment=False)
+    train(make_adapted(way, base, dropout=0.0), load_prepared(clips), EXTRACTOR, settings, progress=False)
+
+
+@pytest.mark.parametrize("way", ["get_peft_model", "add_adapter"])
+def test_two_processes_train_adapters_like_one(way, prepared_folder, tmp_path):
+    work = partial(train_adapters, way=way, clips=prepared_folder, base=tmp_path / "base")
+    work(0, folder=tmp_path / "one", batch_size=4)
+    run_in_processes(partial(work, folder=tmp_path / "two", batch_size=2), tmp_path / "results")
+    torch.testing.assert_close(trained(tmp_path / "two"), trained(tmp_path / "one"), atol=1e-5, rtol=1e-4)
 
 
 def classify(rank: int, *, rows: list[dict], average_views: bool) -> tuple[ClipPredictions, list[Score]]:

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForPreTraining
+from cmmixer_hf import (
+    CMMixerConfig,
+    CMMixerFeatureExtractor,
+    CMMixerForPreTraining,
+    CMMixerForRetrieval,
+    CMMixerProcessor,
+)
 from cmmixer_hf.data.prepared_clips import load_prepared
 from cmmixer_hf.training.log import TIMINGS
 from cmmixer_hf.training.loop import train
@@ -39,6 +46,21 @@ def make_model(head: type = CMMixerForPreTraining, **options: Any) -> Any:
     """The same weights every time."""
     torch.manual_seed(0)
     return head(CMMixerConfig(**(SIZES | options)))
+
+
+def make_adapted(way: str, base: Path, *, dropout: float = 0.1) -> Any:
+    """A retriever with LoRA on its queries and values, its base saved under `base`."""
+    peft = pytest.importorskip("peft", reason="adapters need peft")
+    if not (base / "config.json").exists():
+        make_model(CMMixerForRetrieval).save_pretrained(base)
+        CMMixerProcessor(EXTRACTOR).save_pretrained(base)
+    model = CMMixerForRetrieval.from_pretrained(base)
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=dropout)
+    if way == "get_peft_model":
+        return peft.get_peft_model(model, config)
+    model.add_adapter(config)
+    return model
 
 
 def run_training(

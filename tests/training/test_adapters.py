@@ -3,9 +3,9 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_runs import EXTRACTOR, make_model, make_settings, run_training, untimed
+from training_runs import EXTRACTOR, make_adapted, make_model, make_settings, run_training, untimed
 
-from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
+from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
 from cmmixer_hf.data.prepared_clips import load_prepared
 from cmmixer_hf.training.checkpoints import CheckpointError
 from cmmixer_hf.training.loop import train
@@ -55,21 +55,6 @@ def test_freezing_everything_or_nothing_is_refused_in_words(prepared_folder, tmp
         run_training(prepared_folder, tmp_path, freeze="decoder")
 
 
-def adapted(way: str, base):
-    """A retriever with LoRA on its queries and values, its base saved under `base`."""
-    peft = pytest.importorskip("peft", reason="adapters need peft")
-    if not (base / "config.json").exists():
-        make_model(CMMixerForRetrieval).save_pretrained(base)
-        CMMixerProcessor(EXTRACTOR).save_pretrained(base)
-    model = CMMixerForRetrieval.from_pretrained(base)
-    torch.manual_seed(0)
-    config = peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"], lora_dropout=0.1)
-    if way == "get_peft_model":
-        return peft.get_peft_model(model, config)
-    model.add_adapter(config)
-    return model
-
-
 def load_adapted(way: str, base, folder):
     import peft
 
@@ -83,7 +68,7 @@ def test_an_adapter_trains_saves_resumes_and_loads(way, prepared_folder, tmp_pat
     clips = load_prepared(prepared_folder)
 
     def run(folder, **changes):
-        model = adapted(way, tmp_path / "base")
+        model = make_adapted(way, tmp_path / "base")
         before = {name: value.clone() for name, value in model.state_dict().items()}
         settings = make_settings(folder, learning_rate=1e-2, save_steps=2, **changes)
         history = train(model, clips, EXTRACTOR, settings, progress=False)
@@ -113,7 +98,7 @@ def run_from(folder, way, clips):
 
     newest = sorted((folder / "whole" / "checkpoints").iterdir())[-1]
     shutil.rmtree(newest)
-    model = adapted(way, folder / "base")
+    model = make_adapted(way, folder / "base")
     settings = make_settings(folder / "whole", learning_rate=1e-2, save_steps=2)
     return train(model, clips, EXTRACTOR, settings, progress=False), model
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from test_architecture import FLOOR, MODULES, SOURCE, imports, wing
 
+from cmmixer_hf.training.run_folder import LOCK, OWN_FILES
+
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text()
 (HOUSE,) = re.findall(r"```mermaid\n(.*?)```", PAGE, re.DOTALL)
@@ -39,6 +41,14 @@ def test_files_of_the_step_are_there():
     step = PAGE.split("## How a step flows")[1].split("##")[0]
     for name in re.findall(r"`([\w/]+\.py)`", step):
         assert (SOURCE / name).is_file(), name
+
+
+def test_every_file_of_a_run_has_an_owner():
+    table = PAGE.split("## Who owns which file of a run folder")[1].split("\n## ")[0]
+    owned = {
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`([^`]+)`", row)
+    }
+    assert owned == {*OWN_FILES, LOCK}
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 import pytest
-from training_runs import EXTRACTOR, make_model, make_settings
+from training_runs import EXTRACTOR, make_model, make_settings, run_training
 
 from cmmixer_hf import (
     CMMixerForAudioClassification,
@@ -7,7 +7,7 @@ from cmmixer_hf import (
     CMMixerForRetrieval,
     CMMixerForVideoClassification,
 )
-from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
 from cmmixer_hf.training.model_inputs import ModelInputs
 
 TAKES = {
@@ -36,3 +36,10 @@ def test_samples_of_a_clip_lie_side_by_side(prepared_folder, tmp_path):
     clips = load_prepared(prepared_folder)
     first, again, second, last = inputs(inputs.collate([clips[0], clips[1]]))["track_id"].tolist()
     assert first == again != second == last
+
+
+def test_clips_without_labels_are_refused_before_the_first_step(prepared_folder, tmp_path):
+    one = {"config": {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 0, "b": 1}, "problem_type": None}}
+    with pytest.raises(SourceError, match=r"clip .* has no label, the model expects one: label it, or leave it out"):
+        run_training(prepared_folder, tmp_path / "run", CMMixerForVideoClassification, **one)
+    assert not (tmp_path / "run").exists()

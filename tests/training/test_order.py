@@ -2,8 +2,12 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from datasets import Dataset
+from training_runs import EXTRACTOR, make_model, make_settings
 
+from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
 from cmmixer_hf.training.loader import RunOrder
+from cmmixer_hf.training.loop import train
 
 
 def order(**changes) -> RunOrder:
@@ -65,3 +69,12 @@ def test_clips_of_many_shards_meet_in_a_batch():
     run = RunOrder(shard_sizes=[50] * 40, clips_per_batch=32, batches_per_step=1, seed=0)
     met = [len(np.unique(rows // 50)) for block in run.blocks(range(62)) for rows in block]
     assert min(met) > 10
+
+
+def test_a_stream_is_refused_for_it_cannot_be_resumed(prepared_folder, tmp_path):
+    stream = Dataset.from_list(list(load_prepared(prepared_folder))).to_iterable_dataset()
+    with pytest.raises(
+        SourceError, match=r"IterableDataset has no length, .* load it without streaming=True, or prepare"
+    ):
+        train(make_model(), stream, EXTRACTOR, make_settings(tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run").exists()

@@ -1,9 +1,11 @@
 import csv
+import errno
 import hashlib
 
 import pytest
+from filelock import FileLock, Timeout
 
-from cmmixer_hf.files import atomic_directory, atomic_file, file_digest, new_directory, read_csv, write_csv
+from cmmixer_hf.files import atomic_directory, atomic_file, file_digest, locked, new_directory, read_csv, write_csv
 
 
 def test_a_file_is_whole_or_absent(tmp_path):
@@ -74,3 +76,21 @@ def test_equal_files_have_equal_digests(tmp_path):
     first, second, third = (file_digest(tmp_path / name) for name in "abc")
     assert first == second != third
     assert first == hashlib.sha256(b"1").hexdigest()
+
+
+@pytest.mark.parametrize("fault", [OSError(errno.ENOLCK, "No locks available"), NotImplementedError()])
+def test_where_there_are_no_locks_it_warns_and_goes_on(fault, tmp_path, monkeypatch, caplog):
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise fault
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with locked(tmp_path / "lock", patience=0):
+        pass
+    assert "no locks in this file system" in caplog.text
+
+
+def test_a_lock_keeps_others_out_and_other_faults_are_told(tmp_path):
+    with locked(tmp_path / "lock", patience=0), pytest.raises(Timeout), locked(tmp_path / "lock", patience=0):
+        pass
+    with pytest.raises(FileNotFoundError), locked(tmp_path / "no folder" / "lock", patience=0):
+        pass

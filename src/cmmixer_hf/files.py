@@ -1,7 +1,9 @@
-"""Files that are whole or absent, CSV tables, digests of files, and aligned tables of text."""
+"""Files that are whole or absent, locks, CSV tables, digests of files, and aligned tables of text."""
 
 import csv
+import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -10,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
+_logger = logging.getLogger(__name__)
 # A spreadsheet takes a cell that begins with one of these for a formula, and runs it, unless it is a number.
 FORMULA = re.compile(r"'*(?!-?\d+(\.\d+)?$)[=+\-@\t\r]")
 
@@ -101,6 +106,36 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         os.replace(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+# What systems say where files have no locks; `filelock` has an exception for one of them.
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+@contextmanager
+def locked(path: str | os.PathLike, *, patience: float) -> Iterator[None]:
+    """Hold a file's lock while the block runs; a holder that is killed does not keep it.
+
+    Some network file systems know no locks: there a warning says that nothing keeps two processes apart.
+
+    Args:
+        path: of the file, which is made.
+        patience: seconds to wait for another holder.
+
+    Raises:
+        filelock.Timeout: another process holds it.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=patience)
+    except (OSError, NotImplementedError) as error:
+        if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+            raise
+        _logger.warning("%s: no locks in this file system (%s), so start nothing else that writes here", path, error)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def file_digest(path: str | os.PathLike) -> str:

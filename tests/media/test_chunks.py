@@ -35,6 +35,17 @@ def test_claims_that_do_not_fit(tmp_path, chunks, name):
         probe(path)
 
 
+def test_pictures_may_claim_anything(tmp_path, media_file):
+    """As they do in an AVI that was written to a pipe."""
+    path, data = tmp_path / "a.avi", bytearray(media_file("h264.avi").read_bytes())
+    place = data.index(b"movi") - 4
+    assert data[place - 4 : place] == b"LIST"
+    data[place : place + 4] = b"\xff" * 4
+    path.write_bytes(data)
+    assert oversized_chunk(str(path)) is None
+    assert probe(path).has_video
+
+
 @pytest.mark.parametrize("claimed", [32000, 0xFFFFFFFF])
 def test_sound_may_claim_anything(tmp_path, claimed):
     path = tmp_path / "a.wav"

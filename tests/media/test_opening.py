@@ -1,5 +1,6 @@
 """What is opened, what is refused and with which words, and how long a file is."""
 
+import io
 import os
 import pickle
 import struct
@@ -66,11 +67,13 @@ def test_addresses_and_protocols_are_refused(address):
         probe(address)
 
 
-@pytest.mark.parametrize(("tag", "protected"), [(b"avc1", b"encv"), (b"mp4a", b"enca"), (b"mp4a", b"drms")])
-def test_protected_files_are_named_as_such(tmp_path, media_file, tag, protected):
-    path, data = tmp_path / "film.mp4", media_file("short.mp4").read_bytes()
-    table = data.index(b"stsd", data.index(tag) - 20)
-    path.write_bytes(data[:table] + data[table:].replace(tag, protected, 1))
+@pytest.mark.parametrize(("name", "tag", "protected"), [("short.mp4", b"avc1", b"encv"), ("a.m4a", b"mp4a", b"drms")])
+def test_protected_files_are_named_as_such(tmp_path, media_file, name, tag, protected):
+    """FFmpeg looks for the codec in a box `frma`, and gives what it cannot know to be noise to that."""
+    path, data = tmp_path / "film.mp4", media_file(name).read_bytes()
+    place = data.index(tag, data.index(b"stsd"))
+    data = data[:place] + protected + data[place + 4 :]
+    path.write_bytes(data.replace(b"btrt" + data[data.find(b"btrt") + 4 :][:12], b"sinf\0\0\0\x0cfrma" + tag, 1))
     with pytest.raises(MediaError, match=r"film.mp4: is encrypted \(DRM\); get a copy without protection"):
         probe(path)
 
@@ -140,6 +143,26 @@ def test_duration_is_not_taken_from_a_lying_header(media_file, tmp_path):
     path.write_bytes(data)
     assert probe(path).duration == pytest.approx(6, abs=0.1)
     np.testing.assert_array_equal(read_clip(path).frames[0], read_clip(media_file("short.mp4")).frames[0])
+
+
+class Pipe(io.BytesIO):
+    """Takes bytes one after the other."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+def test_an_avi_that_was_written_to_a_pipe_is_counted(media_file, tmp_path):
+    pipe, path = Pipe(), tmp_path / "piped.avi"
+    with av.open(str(media_file("h264.avi"))) as source, av.open(pipe, "w", format="avi") as piped:
+        streams = {stream: piped.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream]
+                piped.mux(packet)
+    path.write_bytes(pipe.getvalue())
+    assert probe(path).duration == pytest.approx(6, abs=0.1)
+    assert numbers_of(read_frames(path, [1.01, 3.01])) == [25, 75]
 
 
 @pytest.mark.parametrize("name", ["raw.aac", "raw.mp3"])

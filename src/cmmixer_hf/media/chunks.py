@@ -25,6 +25,7 @@ HEADER, MOST_CHUNKS = 8, 10_000  # bytes before a chunk; as many are looked at
 # Boxes of MP4 and MOV that hold others, and those that count samples: bytes before their number.
 HOLDERS = {b"moov", b"moof", b"trak", b"traf", b"mdia", b"minf", b"stbl", b"dinf", b"edts", b"mvex", b"udta", b"wide"}
 COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
+PROTECTED = {b"encv", b"enca", b"drmi", b"drms"}  # what boxes `stsd` name in the place of a codec
 PACKED = {b"cmvd": 0}  # a header compressed by zlib: bytes before the number of those that it becomes
 # A sample takes a byte or more, but some old sounds count what a sample unpacks to; small files are let be.
 SAMPLES_A_BYTE, ANY_SAMPLES = 8, 1_000_000
@@ -39,6 +40,16 @@ def oversized_chunk(path: str) -> str | None:
     size = os.path.getsize(path)
     with open(path, "rb") as file:
         return _large_chunk(file, size) or _many_samples(file, size) or _packed_tags(file, size)
+
+
+def is_protected(path: str) -> bool:
+    """Whether an MP4 says that its picture or sound is encrypted (DRM)."""
+    with open(path, "rb") as file:
+        for name, begin in islice(_boxes(file, 0, os.path.getsize(path)), MOST_CHUNKS):
+            file.seek(begin + 12)  # after the version, the number of entries, and the size of the first
+            if name == b"stsd" and file.read(4) in PROTECTED:
+                return True
+    return False
 
 
 def _large_chunk(file: BinaryIO, size: int) -> str | None:
@@ -58,15 +69,13 @@ def _chunks(file: BinaryIO, place: int, end: int, order: Order) -> Iterator[tupl
         file.seek(place)
         header = file.read(HEADER)
         name, claimed, begin = header[:4], int.from_bytes(header[4:], order), place + HEADER
-        if name in MEDIA_CHUNKS:
-            place = begin + claimed + claimed % 2
-            continue
-        yield name, claimed, begin
-        if name == b"LIST":
-            if file.read(4) == b"movi":
-                return
-            yield from _chunks(file, begin + 4, min(end, begin + claimed), order)
         place = begin + claimed + claimed % 2
+        if name == b"LIST" and file.read(4) in MEDIA_CHUNKS:
+            return
+        if name not in MEDIA_CHUNKS:
+            yield name, claimed, begin
+        if name == b"LIST":
+            yield from _chunks(file, begin + 4, min(end, begin + claimed), order)
 
 
 def _many_samples(file: BinaryIO, size: int) -> str | None:

@@ -17,10 +17,10 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from ..data.batches import SourceError
-from ..files import read_csv, write_csv
+from ..files import locked, read_csv, write_csv
 from ..media.reading import MediaError
 from ..progress import Progress
 from ..settings import IndexSettings
@@ -143,9 +143,8 @@ def _wait_for_everyone(state: PartialState) -> None:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Keep a second run off the same index."""
-    lock = FileLock(folder / ".lock")
     try:
-        with lock.acquire(timeout=0):
+        with locked(folder / ".lock", patience=0):
             yield
     except Timeout as error:
         raise SourceError(f"another run is writing {folder}: wait for it, or stop it") from error

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from huggingface_hub import HfApi
 
-from ..files import atomic_file
+from ..files import atomic_file, locked
 from ..pictures.loss_curves import curves_png
 from ..pictures.strips import RGB, png_bytes
 from .settings import write_settings
@@ -74,7 +74,7 @@ class RunFolder:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         try:
-            with FileLock(self.path / LOCK).acquire(timeout=LOCK_PATIENCE):
+            with locked(self.path / LOCK, patience=LOCK_PATIENCE):
                 yield
         except Timeout as error:
             raise RunFolderError(

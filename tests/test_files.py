@@ -89,8 +89,13 @@ def test_where_there_are_no_locks_it_warns_and_goes_on(fault, tmp_path, monkeypa
     assert "no locks in this file system" in caplog.text
 
 
-def test_a_lock_keeps_others_out_and_other_faults_are_told(tmp_path):
+def test_a_lock_keeps_others_out_and_other_faults_are_told(tmp_path, monkeypatch):
     with locked(tmp_path / "lock", patience=0), pytest.raises(Timeout), locked(tmp_path / "lock", patience=0):
         pass
-    with pytest.raises(FileNotFoundError), locked(tmp_path / "no folder" / "lock", patience=0):
+
+    def refuse(lock: FileLock, timeout: float) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(PermissionError), locked(tmp_path / "lock", patience=0):
         pass

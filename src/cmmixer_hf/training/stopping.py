@@ -60,9 +60,11 @@ class StopSignals:
         answering = threading.Thread(target=_answer, args=(ours,), daemon=True)
         answering.start()
         before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
-        # In the other order: Python writes to its end no longer, the thread is told to end, and does.
-        for call, *values in ((ours.close,), (pythons.close,), (answering.join,), (pythons.send, b"\0")):
-            self._at_exit.callback(call, *values)
+        # From the last to the first: Python writes to its end no longer, the thread is told to end, and does.
+        self._at_exit.callback(ours.close)
+        self._at_exit.callback(pythons.close)
+        self._at_exit.callback(answering.join)
+        self._at_exit.callback(pythons.send, b"\0")
         self._at_exit.callback(signal.set_wakeup_fd, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
     sizes = {"image_size": config.image_size, "num_frames": config.num_frames}
     extractor = CMMixerFeatureExtractor(**(sizes | json.loads(settings.extractor_config)))
     history = train(CMMixerForPreTraining(config), clips, extractor, settings)
-    print(f"loss {history[0]['loss']:.3f} → {history[-1]['loss']:.3f}; the model is in {settings.output_dir}")
+    print(f"loss {history[0]['loss']:.3f}, at the end {history[-1]['loss']:.3f}; the model is in {settings.output_dir}")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import time
@@ -11,8 +12,8 @@ from datasets import Dataset
 from distributed import CONTEXT, is_running, wait_until
 
 from cmmixer_hf.data.batches import collate_clips
-from cmmixer_hf.data.prepared_clips import load_prepared
-from cmmixer_hf.training.loader import RunOrder, make_loader
+from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
+from cmmixer_hf.training.loader import RunOrder, make_loader, read_batches
 
 
 @pytest.fixture
@@ -81,6 +82,16 @@ def test_a_dataset_of_datasets_will_do(clips):
 def test_streaming_without_a_window_is_refused(clips):
     with pytest.raises(ValueError, match="shuffle_shards"):
         load(clips, range(3), order=order(clips, shuffle_shards=0), streaming=True)
+
+
+def test_processes_without_shared_memory_are_refused_in_words(clips, monkeypatch):
+    def refuse(loader):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as its locks do
+
+    loader = make_loader(clips, order(clips), range(3), collate=collate_clips, num_workers=2)
+    monkeypatch.setattr(type(loader), "__iter__", refuse)
+    with pytest.raises(SourceError, match=r"no shared memory for 2 .*No space left.*/dev/shm larger"):
+        read_batches(loader)
 
 
 def note_and_wait(rows: list[dict], *, folder: Path) -> None:

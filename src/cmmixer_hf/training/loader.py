@@ -136,6 +136,21 @@ def make_loader(
     return DataLoader(BatchStream(clips, order, numbers, collate), batch_size=None, **options)
 
 
+def read_batches(loader: DataLoader) -> Iterator[Batch]:
+    """Start to read.
+
+    Raises:
+        SourceError: there is no shared memory for the processes that read.
+    """
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise SourceError(
+            f"there is no shared memory for {loader.num_workers} processes that read clips ({error.strerror}): make "
+            "/dev/shm larger (Docker's --shm-size), or set num_workers=0"
+        ) from error
+
+
 def plan_order(clips: Clips, settings: TrainingSettings, processes: int) -> RunOrder:
     """The order of a run; fewer clips than a step takes make smaller batches.
 

@@ -31,7 +31,7 @@ from ..progress import Progress
 from .best import BestWeights
 from .checkpoints import Checkpoints, RunState, identity
 from .demands import TrainingMemoryError, memory_advice, warn_of_days
-from .loader import Batch, count_steps, make_loader, plan_order
+from .loader import Batch, count_steps, make_loader, plan_order, read_batches
 from .log import LOSSES, TrainingDivergedError, TrainingLog
 from .model_card import write_model_card
 from .model_inputs import ModelInputs, without_adapters
@@ -217,7 +217,7 @@ class _Run:
             streaming=self.settings.streaming,
             pin_memory=self.accelerator.device.type == "cuda",
         )
-        for numbered in zip(numbers, self.log.timed(loader), strict=True):
+        for numbered in zip(numbers, self.log.timed(read_batches(loader)), strict=True):
             yield numbered
             if self.best.exhausted:
                 return

@@ -30,6 +30,7 @@ SMALL = {
     "benchmarks/claims.py": "--arms none --rates 1e-3 --seeds 0 --pairs 4 --clips 4 --pool 12 --batch_size 2 "
     "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
+    "benchmarks/latency.py": "--repeats 1",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
 }
 # Heads are as wide as MAE's, 64 in the encoder, of which the decoder has 16.
@@ -46,6 +47,8 @@ NOT_RUN = {
     "cmmixer search clip.mp4 served": "likewise",
     "cmmixer index MUSIC": "downloads weights; `make foreign` runs such a model, small and random",
     "cmmixer search clip.mp4 music-library": "likewise",
+    "cmmixer search --text": "likewise",
+    "cmmixer page": "serves until it is stopped; tests/test_app.py does",
     "python benchmarks/search.py": "measures the paper's model, half a minute a file",
 }
 # Blocks that are no commands, by the language that stands behind the fence, and who looks at them.

@@ -125,10 +125,16 @@ def _can_play_together(kind: Kind, path: str) -> bool:
     return probe(path).has_video if kind is MUSIC else probe(path).has_audio
 
 
+def _our_processor(finder: Finder) -> CMMixerProcessor | None:
+    """What makes the inputs of a model of this package, which can be drawn; nothing for another."""
+    processor = getattr(finder.searcher.embedder, "processor", None)
+    return processor if isinstance(processor, CMMixerProcessor) else None
+
+
 def _seen(finder: Finder, path: str) -> np.ndarray | None:
     """The frames or spectrograms that our models take of a query, in two rows."""
-    processor = getattr(finder.searcher.embedder, "processor", None)
-    if not isinstance(processor, CMMixerProcessor):
+    processor = _our_processor(finder)
+    if processor is None:
         return None
     if finder.query(path).modality == "video":
         images = frames_to_rgb(processor(videos=path)["pixel_values"][0], processor.feature_extractor)
@@ -181,7 +187,8 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
                 _fit_row(query, found, finder)
             with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
                 why = _picture(f"{kind.name}-why", "How similar each part of the query is to each part of the item")
-            with gr.Accordion("What the model saw or heard", open=False, elem_id=f"{kind.name}-sight"):
+            ours = _our_processor(finder) is not None
+            with gr.Accordion("What the model saw or heard", open=False, elem_id=f"{kind.name}-sight", visible=ours):
                 seen = _picture(f"{kind.name}-seen", "Of the query")
     asked = [query, words, plus, minus, weight, filters, count]
     gr.on(

@@ -64,7 +64,7 @@ def test_several_labels_have_each_their_own_probability(rows, extractor, tiny_co
 
 @pytest.mark.parametrize(
     ("labels", "message"),
-    [(["cat"], "clip0 has the label 'cat'"), (["bark", "rain"], "clip0 has 2 labels"), (None, "clip0 has 0 labels")],
+    [(["cat"], "clip0 has the label 'cat'"), (["bark", "rain"], "clip0 has 2 labels"), (None, "clip0 has no label")],
 )
 def test_labels_that_do_not_fit_are_named(rows, extractor, tiny_config, labels, message):
     rows[0]["labels"] = labels

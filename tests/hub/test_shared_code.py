@@ -29,7 +29,9 @@ print(type(model).__name__, model.dtype, type(processor).__name__, type(processo
 def test_the_released_retriever_loads_with_its_code_alone(tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(CHECKPOINT, folder)
-    share_with_code(folder)
+    code = share_with_code(folder)
+    stale = [file.name for file in code if file.read_bytes() != (CHECKPOINT / file.name).read_bytes()]
+    assert not stale, "the code beside the released weights is of another day: share_with_code(CHECKPOINT) renews it"
     here = {"HF_MODULES_CACHE": str(tmp_path / "modules"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", LOAD, str(folder)]
     done = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)

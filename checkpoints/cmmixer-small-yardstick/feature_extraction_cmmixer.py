@@ -152,11 +152,6 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         """Samples in one window of sound."""
         return round(self.window_seconds * self.sampling_rate)
 
-    @property
-    def required_samples(self) -> int | None:
-        """Samples that a window of a prepared clip must have; None where any number will do."""
-        return self.window_samples
-
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); equals librosa's."""
         # In single precision faint bins beside a loud one would be off by up to 0.03 dB; Apple's GPUs know no double.

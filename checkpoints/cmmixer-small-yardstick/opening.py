@@ -20,7 +20,7 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 
-from .chunks import oversized_chunk
+from .chunks import is_protected, oversized_chunk
 
 Path = str | os.PathLike[str]
 Array = TypeVar("Array")
@@ -37,8 +37,8 @@ KNOWN_FORMATS = "MP4, MOV, 3GP, Matroska, WebM, MPEG-TS, MPEG, AVI, FLV, WMV, WA
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 # Their clocks start anew every 26 hours; FFmpeg stamps what lies before that as negative.
 WRAPPING_FORMATS = {"mpegts", "mpeg"}
+UNKNOWN_FRAMES = 1 << 30  # FFmpeg's word in the header of an AVI that it writes to a pipe, without a way back to it
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
-ENCRYPTED = {"encv", "enca", "drmi", "drms"}  # tags of protected streams in MP4
 OTHER = {"video": "sound", "audio": "picture"}  # than a stream of this kind
 # FFmpegError is the rule; the others were seen on damaged files too.
 DECODE_ERRORS = (
@@ -130,10 +130,10 @@ class Source:
     def __init__(self, path: Path) -> None:
         self.path, self._name = os.fspath(path), _check_file(path)
         self.origin = self.reached = 0.0  # `reached`: end of the data read since `packets` was called
+        if is_protected(self._name):
+            raise MediaError(self.path, "is encrypted (DRM)", "get a copy without protection")
         self._load({})
         streams = [stream for stream in (self.video, self.audio) if stream]
-        if any(side in ENCRYPTED for stream in self.container.streams for side in (str(stream.codec_tag),)):
-            raise MediaError(self.path, "is encrypted (DRM)", "get a copy without protection")
         if not streams:
             raise MediaError(self.path, "has neither a video nor an audio stream", "give a video or a sound file")
         self.origin = min(float((s.start_time or 0) * (s.time_base or 0)) for s in streams)
@@ -175,6 +175,7 @@ class Source:
         stated, name = (self.container.duration or 0) / av.time_base, self.container.format.name
         # Matroska states the last time stamp: the length only where the first one is zero.
         believed = name not in UNTIMED_FORMATS and not ("matroska" in name and self.origin > STARTS_LATE)
+        believed &= all(stream.frames != UNKNOWN_FRAMES for stream in streams)
         if believed and len(self.container.streams) > len(streams):  # the header's is that of the longest of all
             stated = max((self._stated_end(stream) for stream in streams), default=0.0)
         if believed and 0 < stated < LONGEST:

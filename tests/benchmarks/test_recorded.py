@@ -50,6 +50,14 @@ def test_the_demo_learned_content_that_no_cue_gives_away(path):
     assert understood == ["time", "binding", "identity", "height"]
 
 
+def test_what_pretraining_adds_to_the_demo_is_what_both_runs_gave():
+    found = []
+    for name in ("demo-without-pretraining-seed-0", "demo-seed-0"):
+        scores = json.loads((RECORDED / f"{name}.json").read_text())["scores"]["trained"]
+        found.append(" / ".join(f"{scores[way]['R@10']:.1f}" for way in ("video_to_audio", "audio_to_video")))
+    assert "R@10 {} instead of {}".format(*found) in README
+
+
 def both_ways(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     """What a row says of either direction."""
     return {direction: scores[direction] for direction in ("video_to_audio", "audio_to_video")}

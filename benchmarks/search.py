@@ -1,4 +1,4 @@
-"""Milliseconds a query and recall@10 of an index, and embeddings a second: python benchmarks/search.py
+"""Milliseconds a query and recall@10 of an index: python benchmarks/search.py
 
 Items are made: in 32 dimensions, clusters of a hundred clips on average that overlap, each of a clip's 8 segments with
 an offset of its own, all seen through a random matrix; a query is a clip of the library with noise. Real embeddings may
@@ -22,20 +22,14 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor, CMMixerForRetrieval, CMMixerProcessor, RetrievalIndex
-from cmmixer_hf.demo import model_config, write_library
+from cmmixer_hf import RetrievalIndex
 from cmmixer_hf.search import (
-    MODALITIES,
     POOLED,
     SEGMENTS,
-    Cutting,
     FaissStore,
     IndexFacts,
-    LibraryFile,
-    embed_files,
     make_rows,
     matrix,
-    open_embedder,
     pool,
     update_index,
 )
@@ -182,28 +176,6 @@ def disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
 
 
-def measure_embedding(folder: Path, num_clips: int = 16) -> list[dict]:
-    """Sections a second of a small and of the paper's model, decoding included."""
-    files = [LibraryFile(str(path)) for path in write_library(folder / "clips", num_clips, seed=0, progress=False)]
-    small, paper = (CMMixerFeatureExtractor(image_size=size) for size in (64, 224))
-    rows = []
-    for name, config, extractor, count in (
-        ("the demo's", model_config(), small, num_clips),
-        ("the paper's", CMMixerConfig(), paper, 2),
-    ):
-        CMMixerForRetrieval(config).save_pretrained(folder / "model")
-        CMMixerProcessor(extractor).save_pretrained(folder / "model")
-        embedder = open_embedder(str(folder / "model"), "cpu")
-        for modality in MODALITIES:
-            list(embed_files(files[:1], embedder, Cutting(modality)))
-            started = time.process_time()
-            done = sum(
-                len(file.embeds) for file in embed_files(files[:count], embedder, Cutting(modality), num_workers=1)
-            )
-            rows.append({"model": name, "modality": modality, "per_second": done / (time.process_time() - started)})
-    return rows
-
-
 def main() -> None:
     """Measure, write benchmarks/results/search.json, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -216,16 +188,11 @@ def main() -> None:
     faiss.omp_set_num_threads(1)
     results: dict[str, list[dict]] = {"search": []}
     with tempfile.TemporaryDirectory() as folder:
-        results["embedding"] = measure_embedding(Path(folder))
         for count in settings.items:
             results["search"] += measure_search(count, settings.size, settings.queries, Path(folder) / str(count))
             shutil.rmtree(Path(folder) / str(count))
             settings.results.write_text(json.dumps(results, indent=1))
-    tables = (
-        search_table(results["search"]),
-        storage_table(results["search"]),
-        embedding_table(results["embedding"]),
-    )
+    tables = search_table(results["search"]), storage_table(results["search"])
     print("\n\n".join("\n".join(table) for table in tables))
 
 
@@ -246,12 +213,6 @@ def storage_table(rows: list[dict]) -> list[str]:
         taken = " | ".join(f"{row['seconds'][name]:.3f}" for name in ("open", "ivf", "hnsw"))
         lines.append(f"| {row['clips']:,} | {share:.2f} | {taken} |")
     return lines
-
-
-def embedding_table(rows: list[dict]) -> list[str]:
-    """In Markdown."""
-    lines = ["| model | of | sections a CPU second |", "|---|---|---|"]
-    return lines + [f"| {row['model']} | {row['modality']} | {row['per_second']:.2f} |" for row in rows]
 
 
 if __name__ == "__main__":

@@ -136,9 +136,12 @@ class IndexSettings:
     index_type: Literal["flat", "ivf", "hnsw"] | None = field(
         default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
     )
-    compute: Literal["float32", "bfloat16"] = field(
+    compute: Literal["float32", "bfloat16", "int8"] = field(
         default="float32",
-        metadata={"help": "what the model computes in; bfloat16 is more than twice as fast where the processor has it"},
+        metadata={
+            "help": "what the model computes in; bfloat16 is more than twice as fast where the processor has it, and "
+            "int8 on a CPU that has not"
+        },
     )
     precision: Literal["float16", "int8", "float32"] | None = field(
         default=None,

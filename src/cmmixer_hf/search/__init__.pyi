@@ -1,4 +1,5 @@
 from .background import background_queries
+from .embedders.computing import computing_in
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
 from .embedding import Cutting, embed_file, embed_files, embed_texts
 from .faiss_store import FaissStore
@@ -31,6 +32,7 @@ __all__ = [
     "UnknownKeyError",
     "background_queries",
     "build_index",
+    "computing_in",
     "draw_match",
     "embed_file",
     "embed_files",

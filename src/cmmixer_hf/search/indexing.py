@@ -25,6 +25,7 @@ from ..media.reading import MediaError
 from ..progress import Progress
 from ..settings import IndexSettings
 from .background import background_queries
+from .embedders.computing import COMPUTES, computing_in
 from .embedders.embedder import MODALITIES, Embedder, open_embedder
 from .embedding import Cutting, embed_files
 from .faiss_store import INDEX_TYPES
@@ -88,7 +89,7 @@ def build_index(settings: IndexSettings) -> None:
         plan = _plan(library, settings, facts, unfinished) if state.is_main_process else None
         (plan,) = broadcast_object_list([plan])
         share = plan.todo[state.process_index :: state.num_processes]
-        with torch.autocast(state.device.type, torch.bfloat16, enabled=settings.compute == "bfloat16"):
+        with computing_in(embedder, settings.compute):
             _embed(share, plan.stamps, embedder, settings, unfinished, quiet=not state.is_main_process)
         _wait_for_everyone(state)
         if state.is_main_process:
@@ -99,6 +100,7 @@ def build_index(settings: IndexSettings) -> None:
 def _check(settings: IndexSettings) -> None:
     precisions = ("float32",) if settings.uri else PRECISIONS  # Milvus keeps whole numbers
     choices = {"modality": MODALITIES, "index_type": INDEX_TYPES, "measure": MEASURES, "precision": precisions}
+    choices["compute"] = COMPUTES
     for name, allowed in ((name, (*words, None)) for name, words in choices.items()):
         if getattr(settings, name) not in allowed:
             words = ", ".join(filter(None, allowed))

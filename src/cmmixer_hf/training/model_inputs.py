@@ -70,11 +70,12 @@ class ModelInputs:
                 self.labels.truths({"clip_id": name, "labels": labels})
 
     def needed(self, clips: Any) -> Any:
-        """The same clips without the pictures or the sound, where the model does not take them: they are not read."""
-        unread = set(COLUMNS.values()) - set(self.columns)
-        if not unread or not hasattr(clips, "select_columns"):
+        """The same clips without the columns that no batch is made of, which are then not read."""
+        if not hasattr(clips, "select_columns"):
             return clips
-        return clips.select_columns([name for name in clips.column_names if name not in unread])
+        read = {"clip_id", "track_id", "num_segments", *self.columns, *self.unchanged}
+        read |= {"frame_codec", "frame_shape"} if "frames" in self.columns else set()
+        return clips.select_columns([name for name in clips.column_names if name in read])
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The arguments; the samples of one clip lie next to one another."""

@@ -1,5 +1,8 @@
 """Sentence Transformers' own machinery on our retrievers, and the same embeddings as ours."""
 
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +94,31 @@ def test_a_saved_one_is_both(model, paths, tmp_path):
     np.testing.assert_allclose(again.encode_document(paths), model.encode_document(paths), atol=1e-6)
     assert again.prompts == {"query": "video", "document": "audio"}
     assert CMMixerForRetrieval.from_pretrained(tmp_path).num_parameters() == model[0].model.num_parameters()
+    found = json.loads((tmp_path / "sentence_bert_config.json").read_text())["modality_config"]
+    assert found.keys() == {"video", "audio"}  # where mteb reads what a model takes
+
+
+class Batches(list):
+    """Batches as mteb's loaders give them, of a data set that has these columns."""
+
+    @property
+    def dataset(self) -> SimpleNamespace:
+        return SimpleNamespace(features=self[0])
+
+
+def test_mteb_encodes_what_its_loaders_give(model):
+    wrappers = pytest.importorskip("mteb.models", reason="needs mteb")
+    import mteb
+
+    wrapper = wrappers.SentenceTransformerEncoderWrapper(model, num_frames=2)
+    wrapper.mteb_model_meta = wrapper.mteb_model_meta.model_copy(update={"modalities": ["video", "audio"]})
+    sound = {"array": np.sin(np.arange(32000) / 9).astype(np.float32), "sampling_rate": 16000}
+    clips = {"query": {"video": [torch.zeros(2, 3, 40, 40, dtype=torch.uint8)] * 3}, "document": {"audio": [sound] * 3}}
+    options = {"task_metadata": mteb.get_task("NFCorpus").metadata, "hf_split": "test", "hf_subset": "default"}
+    for kind, batch in clips.items():
+        found = wrapper.encode(Batches([batch]), prompt_type=mteb.types.PromptType(kind), **options)
+        assert len(found) == 3
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
 
 
 def test_what_cannot_be_meant_is_refused(model, paths, tmp_path):

@@ -6,6 +6,7 @@ Eq. 2 trains, the mean over segments (§3.4). Which side of a file is meant is w
 and a document a sound, unless told otherwise.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from sentence_transformers.base.modules import InputModule
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from ..files import atomic_file
 from ..loading import load_model, load_processor, read_saved
 from ..media.processing_cmmixer import CMMixerProcessor
 from ..media.reading import probe
@@ -106,9 +108,11 @@ class RetrieverModule(InputModule):
         return features | {"sentence_embedding": segments.flatten(1) / segments.shape[1] ** 0.5}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write the model and its processor as always."""
+        """Write the model and its processor as always, and what mteb looks for: that it takes video and sound."""
         self.model.save_pretrained(output_path)
         self.processor.save_pretrained(output_path)
+        with atomic_file(Path(output_path) / "sentence_bert_config.json") as partial:
+            partial.write_text(json.dumps({"modality_config": {side: {} for side in MODALITIES}}), encoding="utf-8")
 
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, revision: str | None = None, **kwargs: Any) -> "RetrieverModule":

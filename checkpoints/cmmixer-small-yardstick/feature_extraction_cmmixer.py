@@ -128,8 +128,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         data: dict[str, Tensor] = {}
         if videos is not None:
             clips = [_to_tensor(clip, device) for clip in _as_batch(videos, rank=4)]
-            stacks = [self._frames_to_stack(clip, augment=augment, generator=generator) for clip in clips]
-            data["pixel_values"] = torch.stack(stacks)
+            images = [self._frames_to_images(clip, augment=augment, generator=generator) for clip in clips]
+            data["pixel_values"] = self._normalise(torch.stack(images))
         if audio is not None:
             self._check_rate(sampling_rate)
             sounds = _as_batch(audio, rank=1 if self._are_waveforms(audio) else self._clip_rank.get(_rank(audio), 2))
@@ -218,8 +218,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             return False
         return len(audio) != self.num_frames or any(len(sound) != self.window_samples for sound in audio)
 
-    def _frames_to_stack(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
-        """(K, h, w, 3) or (K, 3, h, w) uint8 → (K, 3, height, width): one box and one flip for all frames."""
+    def _frames_to_images(self, frames: Tensor, *, augment: bool, generator: torch.Generator | None) -> Tensor:
+        """(K, h, w, 3) or (K, 3, h, w) uint8 → (K, 3, height, width) in 0..255: one box and one flip for all frames."""
         if frames.dtype != torch.uint8:
             raise ValueError(f"frames must be uint8 in 0..255, got {frames.dtype}")
         frames = self._sample(_channels_first(frames))
@@ -227,8 +227,11 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         crop = frames[:, :, top : top + height, left : left + width]
         # The antialiasing kernel for bytes is the CPU's alone, where it is much faster than the one for floats.
         images = self._resize(crop if crop.device.type == "cpu" else crop.float())
-        if augment and torch.rand((), generator=generator) < self.flip_probability:
-            images = images.flip(-1)
+        flipped = augment and torch.rand((), generator=generator) < self.flip_probability
+        return images.flip(-1) if flipped else images
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        """(..., K, 3, height, width) in 0..255 → as the model takes them; a whole batch at once."""
         mean, std = _per_channel(self.image_mean, images), _per_channel(self.image_std, images)
         images = (images.float() / 255 - mean) / std
         return standardize(images, (-3, -2, -1)) if self.standardize else images

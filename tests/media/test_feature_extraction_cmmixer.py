@@ -8,6 +8,7 @@ import torch
 from transformers import AutoFeatureExtractor, BatchFeature
 
 from cmmixer_hf import CMMixerFeatureExtractor
+from cmmixer_hf.media import feature_extraction_cmmixer
 
 RANDOM = np.random.default_rng(0)
 FRAMES = RANDOM.integers(0, 256, (8, 60, 90, 3), dtype=np.uint8)
@@ -309,3 +310,11 @@ def test_standardised_stacks_hold_neither_brightness_nor_loudness():
         torch.testing.assert_close(quiet[name].mean((2, 3, 4)), torch.zeros(1, 8), atol=1e-4, rtol=0)
         torch.testing.assert_close(quiet[name].var((2, 3, 4), correction=0), torch.ones(1, 8), atol=1e-3, rtol=0)
     assert CMMixerFeatureExtractor.from_dict(extractor.to_dict()).standardize
+
+
+def test_spectra_of_many_windows_are_those_of_few(monkeypatch):
+    extractor = CMMixerFeatureExtractor(image_size=32, num_frames=4)
+    sound = torch.rand(3, 4, extractor.window_samples, generator=torch.Generator().manual_seed(0)) - 0.5
+    whole = extractor.log_mel(sound)
+    monkeypatch.setattr(feature_extraction_cmmixer, "WINDOWS_AT_ONCE", 5)
+    torch.testing.assert_close(extractor.log_mel(sound), whole, rtol=0, atol=0)

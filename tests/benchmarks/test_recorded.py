@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import claims
+import library
 import pytest
 import search
 import training
@@ -63,10 +64,11 @@ def both_ways(scores: dict[str, dict[str, float]]) -> dict[str, dict[str, float]
     return {direction: scores[direction] for direction in ("video_to_audio", "audio_to_video")}
 
 
-@pytest.mark.parametrize("name", ["search", "training-cpu", "training-cpu-compiled"])
+@pytest.mark.parametrize("name", ["library", "search", "training-cpu", "training-cpu-compiled"])
 def test_the_benchmarks_tables_are_the_recorded_ones(name):
     results = json.loads((RECORDED / f"{name}.json").read_text())
     tables = {
+        "library": lambda: ["\n".join(library.library_table(results))],
         "search": lambda: ["\n".join(search.search_table(results["search"]))],
         "training-cpu": lambda: training.tables(results).split("\n\n"),
         "training-cpu-compiled": lambda: training.tables(results).split("\n\n")[:2],

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from transformers import BatchFeature, FeatureExtractionMixin
 from transformers.audio_utils import mel_filter_bank
 
+# Windows of sound whose spectra a processor's cache holds: all of a batch at once take more than twice the time.
+WINDOWS_AT_ONCE = 16
+
 
 class CMMixerFeatureExtractor(FeatureExtractionMixin):
     r"""Makes `pixel_values` from frames and `audio_values` from windows of sound.
@@ -154,17 +157,27 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
 
     def log_mel(self, waveforms: Tensor) -> Tensor:
         """Natural-log mel energies, (..., samples) in [−1, 1] → (..., mel bins, hops); equals librosa's."""
+        flat = waveforms.reshape(-1, waveforms.shape[-1])
+        at_once = WINDOWS_AT_ONCE if flat.device.type == "cpu" else max(1, len(flat))
+        mel = torch.cat([self._log_mel(windows) for windows in flat.split(at_once)])
+        return mel.view(*waveforms.shape[:-1], *mel.shape[1:])
+
+    def _log_mel(self, windows: Tensor) -> Tensor:
         # In single precision faint bins beside a loud one would be off by up to 0.03 dB; Apple's GPUs know no double.
-        precision = torch.float32 if waveforms.device.type == "mps" else torch.float64
-        flat = waveforms.reshape(-1, waveforms.shape[-1]).to(precision)
-        window = torch.as_tensor(self.window, device=flat.device, dtype=precision)
+        precision = torch.float32 if windows.device.type == "mps" else torch.float64
+        window = torch.as_tensor(self.window, device=windows.device, dtype=precision)
         spectrum = torch.stft(
-            flat, self.n_fft, self.hop_length, self.win_length, window, pad_mode="constant", return_complex=True
+            windows.to(precision),
+            self.n_fft,
+            self.hop_length,
+            self.win_length,
+            window,
+            pad_mode="constant",
+            return_complex=True,
         ).to(torch.complex64)
         power = spectrum.real.square() + spectrum.imag.square()
-        filters = torch.as_tensor(self.mel_filters, device=flat.device)
-        mel = (filters.T @ power).clamp(min=self.mel_floor).log()
-        return mel.view(*waveforms.shape[:-1], *mel.shape[1:])
+        filters = torch.as_tensor(self.mel_filters, device=windows.device)
+        return (filters.T @ power).clamp(min=self.mel_floor).log()
 
     def spectrograms(self, waveforms: Tensor) -> Tensor:
         """Windows of sound (batch, K, samples) → (batch, K, 3, height, width), frequency up, time across."""

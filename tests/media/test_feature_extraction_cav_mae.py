@@ -197,7 +197,8 @@ def test_the_processor_reads_files_for_it(extractor, clip_files, tmp_path):
 
 
 @pytest.mark.parametrize("keep_spectrograms", [False, True])
-def test_prepared_clips_become_its_stacks(extractor, keep_spectrograms):
+def test_prepared_clips_become_its_stacks(keep_spectrograms):
+    extractor = CAVMAEFeatureExtractor(image_size=32, num_frames=3, audio_length=64, window_seconds=0.2)
     batch = {
         "frames": [torch.from_numpy(FRAMES)] * 2,
         "waveforms": torch.from_numpy((SOUND[:19200] * 32767).astype(np.int16)).view(2, 3, 3200),

@@ -1,6 +1,8 @@
 """Frames and sound → a media file."""
 
 import os
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -40,3 +42,27 @@ def test_failed_writing_leaves_nothing_behind(tmp_path):
     with pytest.raises(ValueError, match=r"1 or 2 channels, got shape \(7, 100\)"):
         write_clip(tmp_path / "many.mp4", None, np.zeros((7, 100), np.float32))
     assert not os.listdir(tmp_path)
+
+
+def open_files(folder: Path) -> list[str]:
+    links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    return [link for link in links if link.startswith(str(folder))]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs /proc, to see open files")
+def test_a_file_that_has_no_room_is_closed_and_named(tmp_path):
+    """Wherever the room ends, for PyAV keeps a file open whose end it cannot write."""
+    write_clip(tmp_path / "whole.mp4", None, WAVE)
+    size = (tmp_path / "whole.mp4").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    errors = []
+    for limit in range(0, size, size // 40):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"clip\.mp4") as refused:
+                write_clip(tmp_path / "clip.mp4", None, WAVE)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        errors.append(refused.value)  # as long as it is held, so is all that its traceback leads to
+    assert open_files(tmp_path) == []
+    assert os.listdir(tmp_path) == ["whole.mp4"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from operator import itemgetter
 from typing import Any
@@ -21,7 +19,7 @@ from av.video.frame import VideoFrame
 
 from .opening import MediaError, Path, Source, open_source
 from .sound import Waves
-from .writing import _encode_sound
+from .writing import _encode_sound, mp4_file
 
 # Pictures that an MP4 takes as they are, from containers that stamp every packet; others are encoded anew.
 COPIED_CODECS = {"h264", "hevc", "av1", "vp9", "mpeg4"}
@@ -67,23 +65,16 @@ def write_with_sound(path: Path, video: Path, waveform: Waves, *, sampling_rate:
 
     A picture that an MP4 can hold is copied, not encoded again. Raises MediaError.
     """
-    folder, name = os.path.split(os.path.abspath(path))
-    partial = os.path.join(folder, f".{name}.{os.getpid()}.part")
-    try:
-        with open_source(video) as source, av.open(partial, "w", format="mp4") as container:
-            stream = source.require("video")
-            stamped = any(form in source.container.format.name for form in STAMPING_FORMATS)
-            copied = stamped and stream.codec_context.name in COPIED_CODECS
-            picture = _copy(source, container) if copied else _encode_again(source, container)
-            sound = container.add_stream("aac", rate=sampling_rate, layout="stereo")
-            tracks = [picture, _encode_sound(sound, waveform, sampling_rate)]
-            # In the order of time, so that picture and sound lie side by side in the file.
-            for _, packets in heapq.merge(*tracks, key=itemgetter(0)):
-                container.mux(packets)
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(partial)
+    with open_source(video) as source, mp4_file(path) as container:
+        stream = source.require("video")
+        stamped = any(form in source.container.format.name for form in STAMPING_FORMATS)
+        copied = stamped and stream.codec_context.name in COPIED_CODECS
+        picture = _copy(source, container) if copied else _encode_again(source, container)
+        sound = container.add_stream("aac", rate=sampling_rate, layout="stereo")
+        tracks = [picture, _encode_sound(sound, waveform, sampling_rate)]
+        # In the order of time, so that picture and sound lie side by side in the file.
+        for _, packets in heapq.merge(*tracks, key=itemgetter(0)):
+            container.mux(packets)
 
 
 def _copy(source: Source, container: OutputContainer) -> Iterator[tuple[float, list[Packet]]]:

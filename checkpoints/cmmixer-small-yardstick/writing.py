@@ -6,7 +6,7 @@ import heapq
 import math
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from operator import itemgetter
 
@@ -37,12 +37,25 @@ def write_clip(
         raise ValueError(f"expected frames (T, H, W, 3) of even height and width, got {frames.shape}")
     if waveform is not None and (waveform.ndim > 2 or len(np.atleast_2d(waveform)) > 2):
         raise ValueError(f"expected a waveform (N,) or (C, N) of 1 or 2 channels, got shape {waveform.shape}")
+    with mp4_file(path) as container:
+        _encode(container, frames, waveform, fps=Fraction(fps).limit_denominator(1001), rate=sampling_rate)
+
+
+@contextmanager
+def mp4_file(path: Path) -> Iterator[OutputContainer]:
+    """An MP4 to write, which appears under its name only when it is complete.
+
+    It is opened here, for PyAV keeps a file open that it could not finish, and with it the space of a full disk.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     partial = os.path.join(folder, f".{name}.{os.getpid()}.part")
     try:
-        with av.open(partial, "w", format="mp4") as container:
-            _encode(container, frames, waveform, fps=Fraction(fps).limit_denominator(1001), rate=sampling_rate)
+        with open(partial, "wb") as file, av.open(file, "w", format="mp4") as container:
+            yield container
         os.replace(partial, path)
+    except OSError as error:
+        error.filename = error.filename or os.fspath(path)
+        raise
     finally:
         with suppress(FileNotFoundError):
             os.remove(partial)

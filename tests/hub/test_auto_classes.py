@@ -1,12 +1,14 @@
 """Importing us is cheap, and transformers' Auto classes know our classes whoever was imported first."""
 
+import pickle
 import subprocess
 import sys
 
 import pytest
+from transformers import AutoModelForPreTraining
 
 import cmmixer_hf
-from cmmixer_hf import CMMixerForPreTraining, CMMixerProcessor
+from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerProcessor
 
 LOAD = """
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
@@ -52,6 +54,11 @@ def test_auto_classes_lead_to_ours(first, tiny_config, extractor, tmp_path):
         "CMMixerFeatureExtractor",
         "CMMixerProcessor",
     ]
+
+
+def test_the_tables_of_auto_classes_can_be_copied():
+    mapping = pickle.loads(pickle.dumps(AutoModelForPreTraining._model_mapping))
+    assert mapping[CMMixerConfig].__name__ == "CMMixerForPreTraining"
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -56,6 +56,12 @@ def register_auto_classes() -> None:
         _register(sys.modules[file])
 
 
+def load_named(name: str) -> Any:
+    """The class of a module and name, its file imported."""
+    module, _, last = name.rpartition(".")
+    return getattr(importlib.import_module(module), last)
+
+
 class _LoadedLater:
     """Stands for a class of ours in a table of transformers: has its name, and becomes it in all else it is asked for.
 
@@ -65,14 +71,17 @@ class _LoadedLater:
     """
 
     def __init__(self, name: str, config: type):
-        self._module, _, self.__name__ = name.rpartition(".")
+        self._path, self.__name__ = name, name.rpartition(".")[2]
         self.config_class = config
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self.__getattr__("__call__")(*arguments, **options)
+        return load_named(self._path)(*arguments, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._path, self.config_class)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(getattr(importlib.import_module(self._module), self.__name__), name)
+        return getattr(load_named(self._path), name)
 
 
 _AUTO_FILES = {auto.rpartition(".")[0] for auto, *_ in AUTO_CLASSES}
@@ -83,8 +92,7 @@ def _register(file: ModuleType) -> None:
     for auto_name, config_name, name in AUTO_CLASSES:
         module, _, auto = auto_name.rpartition(".")
         if module == file.__name__:
-            config_module, _, last = config_name.rpartition(".")
-            config = getattr(importlib.import_module(config_module), last)
+            config = load_named(config_name)
             key = config.model_type if name == config_name else config
             ours = config if name == config_name else _LoadedLater(name, config)
             getattr(file, auto).register(key, ours, exist_ok=True)

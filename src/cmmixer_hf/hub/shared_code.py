@@ -4,7 +4,6 @@ import inspect
 import json
 import shutil
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from ..data.batches import SourceError
 from ..files import atomic_file
 from ..loading import RETRIEVAL, find_class, read_saved
-from .auto_classes import AUTO_CLASSES
+from .auto_classes import AUTO_CLASSES, load_named
 
 _OF_INPUTS = ("AutoFeatureExtractor", "AutoProcessor")
 
@@ -41,7 +40,7 @@ def share_with_code(folder: str | Path) -> list[Path]:
     }
     if not family:
         raise SourceError(f"{folder} holds a model of type {saved.model_type!r}, which is none of this package")
-    classes = {auto: _load(ours) for auto, (_, ours) in family.items()}
+    classes = {auto: load_named(ours) for auto, (_, ours) in family.items()}
     if saved.purpose == RETRIEVAL:
         classes["AutoModel"] = find_class(saved.architecture)
     of_inputs = {auto: classes.pop(auto) for auto in _OF_INPUTS}
@@ -77,13 +76,8 @@ def _copy(source: Path, folder: Path) -> Path:
     return folder / source.name
 
 
-def _load(name: str) -> type:
-    module, _, last = name.rpartition(".")
-    return getattr(import_module(module), last)
-
-
 def _model_type(config: str) -> str:
-    return getattr(_load(config), "model_type")  # noqa: B009 - a class by its name
+    return load_named(config).model_type
 
 
 def _last(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.batches import SourceError, StackMaker, collate_clips, unpack_frames
 from ..data.preparation import Prepared, find_media, prepare
@@ -184,16 +185,17 @@ def _train(
     torch.manual_seed(settings.seed)
     pretrained = CMMixerForPreTraining(model_config())
     histories: dict[str, list[dict[str, float]]] = {}
+    spectrograms: dict[str, Tensor] = {}  # made once for both stages
     if settings.pretraining_samples:
         stage = _stage(settings, clips, settings.pretraining_samples, PRETRAINING_RATE, output / "pretrained")
-        histories["Pre-training"] = train(pretrained, clips, extractor, stage)
+        histories["Pre-training"] = train(pretrained, clips, extractor, stage, spectrograms=spectrograms)
     else:
         pretrained.save_pretrained(output / "pretrained")
     print("4/6 fine-tune")
     dropping = {"token_drop_rate": settings.token_drop_rate}
     model = CMMixerForRetrieval.from_encoder_pretrained(str(output / "pretrained"), **dropping)
     stage = _stage(settings, clips, settings.finetuning_samples, FINETUNING_RATE, output / "retrieval")
-    histories["Fine-tuning"] = train(model, clips, extractor, stage)
+    histories["Fine-tuning"] = train(model, clips, extractor, stage, spectrograms=spectrograms)
     made = settings.videos is None
     trained_on = f"{len(clips)} clips {'that the package makes from a seed' if made else 'of your own'}"
     write_model_card(output / "retrieval", trained_on=trained_on, limits=[MADE_CLIPS] if made else [])

@@ -139,8 +139,8 @@ class IndexSettings:
     compute: Literal["float32", "bfloat16", "int8"] = field(
         default="float32",
         metadata={
-            "help": "what the model computes in; bfloat16 is more than twice as fast where the processor has it, and "
-            "int8 on a CPU that has not"
+            "help": "what the model computes in: less than float32 embeds more sections a second; bfloat16 where the "
+            "processor has it, int8 on a CPU that has not"
         },
     )
     precision: Literal["float16", "int8", "float32"] | None = field(

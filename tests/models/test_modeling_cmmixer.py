@@ -572,7 +572,7 @@ def test_activation_checkpointing_changes_no_gradient(head):
     for checkpointing in (False, True):
         model = build(head, hidden_dropout_prob=0.1, drop_path_rate=0.2).train()
         if checkpointing:
-            # transformers 5.6 knows it by its former name
+            # older transformers know it by its former name
             getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
         torch.manual_seed(5)
         model(**inputs(head), **labels).loss.backward()

@@ -147,7 +147,7 @@ class _Run:
         self.steps = count_steps(settings, self.order)
         warn_of_days(model, settings, steps=self.steps)
         if settings.activation_checkpointing:
-            kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # as in 5.6
+            kind = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # its former name
             getattr(model, f"{kind}_checkpointing_enable")()
         self.model, self.optimizer = self.accelerator.prepare(model.train(), make_optimizer(model, settings))
         self.schedule = make_schedule(

@@ -130,19 +130,19 @@ def load_saved(model_class: Any, saved: SavedModel, **options: Any) -> Any:
     return model.eval()
 
 
-def load_processor(saved: SavedModel) -> CMMixerProcessor:
-    """What makes a model's inputs.
+def load_processor(saved: SavedModel, processor_class: Any = CMMixerProcessor) -> Any:
+    """What makes a model's inputs, by default a [`CMMixerProcessor`].
 
     Raises:
         SourceError: it was not saved with the model.
     """
     asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
     try:
-        return CMMixerProcessor.from_pretrained(saved.name, **asked)
+        return processor_class.from_pretrained(saved.name, **asked)
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise SourceError(
-            f"{saved.name} was saved without its processor: save one there, CMMixerProcessor(extractor)"
+            f"{saved.name} was saved without its processor: save one there, {processor_class.__name__}(…)"
             f".save_pretrained(…) ({reason})"
         ) from error
 

@@ -1,12 +1,14 @@
-"""Progress bars that suit where they are shown: redrawn on a terminal, a line every ten seconds in a log."""
+"""What a verb shows of its work: progress bars, redrawn on a terminal and a line every ten seconds in a log; errors."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 from tqdm.auto import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+REASONS_SHOWN = 20
 
 
 class Progress(tqdm):
@@ -41,3 +43,11 @@ class Progress(tqdm):
 def _is_log() -> bool:
     """Whether nobody sees a bar move: standard error is a file or a pipe, and no notebook draws it."""
     return not sys.stderr.isatty() and "ipykernel" not in sys.modules
+
+
+def print_left_out(reasons: Sequence[str], table: Path) -> None:
+    """Print why files were left out: the first [`REASONS_SHOWN`] reasons, and in which table all of them are."""
+    for reason in reasons[:REASONS_SHOWN]:
+        print(f"left out: {reason}")
+    if len(reasons) > REASONS_SHOWN:
+        print(f"left out: {len(reasons) - REASONS_SHOWN} more, all of them in {table}")

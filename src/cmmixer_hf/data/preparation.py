@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..files import readable
 from ..media.reading import Sampling
-from ..progress import Progress
+from ..progress import Progress, print_left_out
 from ..settings import PrepareSettings
 from .clips import ClipSpec
 from .prepared_clips import SourceError, shard_path
@@ -24,7 +24,6 @@ from .workers import map_in_processes
 
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
 
-ERRORS_SHOWN = 20
 CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
 
 
@@ -159,10 +158,7 @@ def show_source(source: ClipSource, settings: PrepareSettings, num_workers: int 
 
 def show_prepared(prepared: Prepared) -> None:
     """Print what came of it, and why clips are missing."""
-    for _, error in prepared.errors[:ERRORS_SHOWN]:
-        print(f"left out: {error}")
-    if len(prepared.errors) > ERRORS_SHOWN:
-        print(f"left out: {len(prepared.errors) - ERRORS_SHOWN} more, all listed in {prepared.folder / ERROR_TABLE}")
+    print_left_out([error for _, error in prepared.errors], prepared.folder / ERROR_TABLE)
     size = sum(path.stat().st_size for path in prepared.folder.glob("part-*.parquet"))
     each = f"{size / max(1, prepared.num_clips) / 1e6:.2f} MB each"
     print(f"{prepared.num_clips} clips in {prepared.folder}, {each}, {len(prepared.errors)} left out")

@@ -6,7 +6,6 @@ import random
 import tempfile
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ..data.preparation import Prepared, find_media, prepare
 from ..data.prepared_clips import PreparedClips, load_prepared
 from ..evaluation.free_cues import score_free_cues
 from ..evaluation.metrics import ranks
-from ..evaluation.results import Score
+from ..evaluation.results import NAMES, Score, package_versions
 from ..evaluation.retrieval import DIRECTIONS, ClipEmbeddings, embed_clips, evaluate_retrieval
 from ..files import aligned, atomic_file
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
@@ -321,12 +320,11 @@ def _twin_rows(twins: dict[str, dict[str, dict[str, Any]]]) -> list[dict[str, st
 
 
 def _score_rows(scores: dict[str, dict[str, Any]]) -> list[dict[str, str | float]]:
-    names = {"video_to_audio": "video → music", "audio_to_video": "music → video"}
     rows: list[dict[str, str | float]] = []
     for direction in DIRECTIONS:
         for model in scores:
-            rows.append({"direction": names[direction], "model": model, **scores[model][direction]})
-        rows.append({"direction": names[direction], "model": "chance", **scores["trained"]["chance"]})
+            rows.append({"direction": NAMES[direction], "model": model, **scores[model][direction]})
+        rows.append({"direction": NAMES[direction], "model": "chance", **scores["trained"]["chance"]})
     return rows
 
 
@@ -368,13 +366,12 @@ def _lead(settings: DemoSettings, training: PreparedClips, held_out: PreparedCli
 
 
 def _facts(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips, seconds: float) -> dict[str, str]:
-    packages = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
     return {
         "clips to train on": str(len(training)),
         "clips to search among": str(len(held_out)),
         "seed": str(settings.seed),
         "minutes": f"{seconds / 60:.1f}",
-        "versions": ", ".join(f"{package} {version(package)}" for package in packages),
+        "versions": ", ".join(f"{package} {version}" for package, version in package_versions().items()),
     }
 
 

@@ -12,11 +12,10 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..data.prepared_clips import SHARD_SCHEMA
+from ..data.prepared_clips import Row, raw_row
 from ..media.reading import Sampling, segment_midpoints, write_clip
 from ..progress import Progress
 from .rendering import render_frames, render_sound
@@ -97,7 +96,7 @@ class World:
         return self.sampling.shorter_side or 64
 
 
-def make_row(world: World, index: int) -> dict[str, Any]:
+def make_row(world: World, index: int) -> Row:
     """Clip `index` of a world as a row of a shard; its labels are the identities that sound.
 
     >>> row = make_row(World(seed=0), 3)
@@ -106,18 +105,9 @@ def make_row(world: World, index: int) -> dict[str, Any]:
     """
     scene = world.scene(index)
     frames = render_frames(scene, times=world.times, size=world.size)
-    return dict.fromkeys(SHARD_SCHEMA.names) | {
-        "clip_id": f"{world.seed}-{index:05d}",
-        "path": f"yardstick://{world.seed}/{index}",
-        "track_id": f"{world.seed}-{index:05d}",
-        "duration": world.duration,
-        "num_segments": len(frames),
-        "frames": [frame.tobytes() for frame in frames],
-        "frame_shape": list(frames.shape[1:3]),
-        "frame_codec": "raw",
-        "labels": sorted(part.identity for part in scene.parts),
-        "waveforms": _windows(world, scene).tobytes(),
-    }
+    place = {"path": f"yardstick://{world.seed}/{index}", "duration": world.duration}
+    labels = sorted(part.identity for part in scene.parts)
+    return raw_row(f"{world.seed}-{index:05d}", frames, _windows(world, scene), labels=labels, **place)
 
 
 def _windows(world: World, scene: Scene) -> np.ndarray:

@@ -17,8 +17,7 @@ from ..data.batches import SourceError
 from ..data.prepared_clips import PreparedClips, load_prepared
 from ..loading import CLASSIFICATION, RETRIEVAL, load_model, load_processor, read_saved
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
-from ..models.modeling_cmmixer import CMMixerForRetrieval
-from ..search.embedders.embedder import Embedder, is_ours, open_embedder
+from ..search.embedders.embedder import is_ours, open_embedder
 from ..settings import EvaluateSettings
 from .classification import Classifier, cross_validate, predict_clips, score_classification
 from .embedded_clips import embed_specs, find_evaluated
@@ -45,34 +44,7 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
             "pool_size, batch_size and resamples must be at least 1, got "
             f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
         )
-    state = _state()
-    if not is_ours(settings.model):
-        return _evaluate_foreign(open_embedder(settings.model, state.device), settings)
-    saved = read_saved(settings.model)
-    model: Any = load_model(saved, (RETRIEVAL, CLASSIFICATION)).to(state.device)
-    extractor = load_processor(saved).feature_extractor
-    clips = load_prepared(settings.shards)
-    for column, value in (("split", settings.split), ("fold", settings.fold)):
-        if value is not None:
-            clips = clips.select_where(column, value)
-    architecture = type(model).__name__
-    task = next((task for end, task in TASKS.items() if architecture.endswith(end)), RETRIEVAL)
-    if task == RETRIEVAL:
-        scores, protocol = _evaluate_retrieval(model, clips, extractor, settings)
-    else:
-        scores, protocol = _evaluate_classification(model, clips, extractor, settings)
-    result = EvaluationResult(
-        task=task,
-        model={
-            "name": settings.model,
-            "architecture": architecture,
-            "parameters": model.num_parameters(),
-        },
-        data=_describe(clips["clip_id"], settings.shards, split=settings.split, fold=settings.fold),
-        protocol=_chance(settings) | protocol,
-        scores=scores,
-        versions=package_versions(),
-    )
+    result = (_evaluate_ours if is_ours(settings.model) else _evaluate_foreign)(settings)
     _report(result, settings.output)
     return result
 
@@ -111,30 +83,55 @@ def evaluate_folds(
     return result
 
 
-def _evaluate_foreign(embedder: Embedder, settings: EvaluateSettings) -> EvaluationResult:
+def _evaluate_ours(settings: EvaluateSettings) -> EvaluationResult:
+    """Score a retriever or a classifier of this package."""
+    saved = read_saved(settings.model)
+    model: Any = load_model(saved, (RETRIEVAL, CLASSIFICATION)).to(_state().device)
+    extractor = load_processor(saved).feature_extractor
+    clips = load_prepared(settings.shards)
+    for column, value in (("split", settings.split), ("fold", settings.fold)):
+        if value is not None:
+            clips = clips.select_where(column, value)
+    architecture = type(model).__name__
+    task = next((task for end, task in TASKS.items() if architecture.endswith(end)), RETRIEVAL)
+    if task == RETRIEVAL:
+        found = _score_embeddings(embed_clips(model, clips, extractor, batch_size=settings.batch_size), settings)
+    else:
+        found = _evaluate_classification(model, clips, extractor, settings)
+    facts = {"architecture": architecture, "parameters": model.num_parameters()}
+    return _result(settings, task, facts, clips["clip_id"], *found)
+
+
+def _evaluate_foreign(settings: EvaluateSettings) -> EvaluationResult:
     """Score a model of another family, which reads the clips' files itself."""
+    embedder = open_embedder(settings.model, _state().device)
     clips = find_evaluated(settings.shards, settings.model, split=settings.split, fold=settings.fold)
     embeddings = embed_specs(embedder, clips, batch_size=settings.batch_size)
     scores, protocol = _score_embeddings(embeddings, settings)
-    result = EvaluationResult(
-        task=RETRIEVAL,
-        model={
-            "name": settings.model,
-            "architecture": type(embedder).__name__.removesuffix("Embedder"),
-            "parameters": embedder.num_parameters,
-        },
-        data=_describe(embeddings.clip_ids or (), settings.shards, split=settings.split, fold=settings.fold),
-        protocol=_chance(settings) | protocol | {"segments": embedder.num_segments},
+    architecture = type(embedder).__name__.removesuffix("Embedder")
+    facts = {"architecture": architecture, "parameters": embedder.num_parameters}
+    protocol |= {"segments": embedder.num_segments}
+    return _result(settings, RETRIEVAL, facts, embeddings.clip_ids or (), scores, protocol)
+
+
+def _result(
+    settings: EvaluateSettings,
+    task: str,
+    facts: dict[str, Any],
+    clip_ids: Sequence[str],
+    scores: list[Score],
+    protocol: dict[str, Any],
+) -> EvaluationResult:
+    """Scores, with `facts` about the model, which clips they are of and how they were measured."""
+    drawn = {"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE}
+    return EvaluationResult(
+        task=task,
+        model={"name": settings.model} | facts,
+        data=_describe(clip_ids, settings.shards, split=settings.split, fold=settings.fold),
+        protocol=drawn | protocol,
         scores=scores,
         versions=package_versions(),
     )
-    _report(result, settings.output)
-    return result
-
-
-def _chance(settings: EvaluateSettings) -> dict[str, Any]:
-    """What the intervals were drawn with."""
-    return {"seed": settings.seed, "resamples": settings.resamples, "confidence": CONFIDENCE}
 
 
 def _state() -> PartialState:
@@ -155,13 +152,6 @@ def _report(result: EvaluationResult, output: str | Path) -> None:
     if _state().is_main_process:
         result.save(output)
         print(f"{scores_table(result.scores)}\n\n{result.data['clips']} clips; {output} says what was measured and how")
-
-
-def _evaluate_retrieval(
-    model: CMMixerForRetrieval, clips: PreparedClips, extractor: CMMixerFeatureExtractor, settings: EvaluateSettings
-) -> tuple[list[Score], dict[str, Any]]:
-    """Scores, and how they were measured."""
-    return _score_embeddings(embed_clips(model, clips, extractor, batch_size=settings.batch_size), settings)
 
 
 def _score_embeddings(embeddings: ClipEmbeddings, settings: EvaluateSettings) -> tuple[list[Score], dict[str, Any]]:

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.clips import ClipSpec, Section, local_file
 from ..data.prepared_clips import SourceError
 from ..data.sources.source import read_source
 from ..media.reading import MediaError, Sampling, read_clip
+from ..progress import Progress
 from ..search.embedders.embedder import MODALITIES, Embedder
 from .inference import gather_results, process_share
 from .retrieval import ClipEmbeddings
@@ -53,7 +53,7 @@ def embed_specs(
     share = process_share(len(clips))
     found: list[tuple[ClipSpec, Tensor, Tensor]] = []
     wanted = [clips[place] for place in share]
-    bar = tqdm(total=len(wanted), desc="embedding", unit="clip", disable=not progress or share.start > 0)
+    bar = Progress(total=len(wanted), desc="embedding", unit="clip", disable=not progress or share.start > 0)
     for first in range(0, len(wanted), batch_size):
         batch = wanted[first : first + batch_size]
         read = [(clip, both) for clip in batch if (both := _read(clip, sampling))]

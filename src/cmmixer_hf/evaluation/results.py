@@ -29,7 +29,7 @@ from huggingface_hub import EvalResult
 from ..files import aligned, atomic_file
 
 SCHEMA_VERSION = 1
-_PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "av")
+_PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "av")
 CHANCE = "chance"
 NAMES = {
     "video_to_audio": "video → music",

@@ -52,6 +52,11 @@ class IndexFacts:
     precision: Precision = "float16"
     sampling_version: int = Sampling.version
 
+    @classmethod
+    def from_note(cls, note: Mapping[str, Any]) -> "IndexFacts":
+        """The fields as they were noted; the first version of reading files was not."""
+        return cls(**{"sampling_version": 1} | dict(note))
+
     @property
     def model_name(self) -> str:
         """The model with the beginning of its identity, for messages."""
@@ -112,7 +117,7 @@ def read_facts(folder: Path) -> tuple[IndexFacts, dict[str, Any]]:
             raise DamagedIndexError(
                 f"{folder} was written by another version of cmmixer_hf: delete the folder and index the library again"
             )
-        facts = IndexFacts(**{"sampling_version": 1} | note)
+        facts = IndexFacts.from_note(note)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, TypeError) as error:
         raise DamagedIndexError(f"{path} is damaged ({error}): delete the folder and build it again") from error
     moved_along = beside is not None and (folder / beside).is_dir()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.prepared_clips import SourceError
+from ..models.similarity import pool_segments
 
 Vectors = npt.NDArray[np.float32]
 Precision = Literal["float16", "int8", "float32"]
@@ -189,8 +190,8 @@ def matrix(chunk: pa.FixedSizeListArray) -> npt.NDArray[Any]:
 
 
 def pool(segment_embeds: Tensor) -> Tensor:
-    """One vector a clip: the mean over its segments, L2-normalised, (..., K, size) → (..., size)."""
-    return nn.functional.normalize(segment_embeds.mean(-2), dim=-1)
+    """One vector a clip, (clips, K, size) → (clips, size), as [`pool_segments`] makes it."""
+    return pool_segments(segment_embeds)[:, 0]
 
 
 def facets(metadata: Mapping[str, Any]) -> list[str]:

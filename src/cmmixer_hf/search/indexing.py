@@ -22,7 +22,7 @@ from filelock import Timeout
 from ..data.batches import SourceError
 from ..files import locked, read_csv, write_csv
 from ..media.reading import MediaError
-from ..progress import Progress
+from ..progress import Progress, print_left_out
 from ..settings import IndexSettings
 from .background import background_queries
 from .embedders.computing import COMPUTES, computing_in
@@ -38,7 +38,6 @@ from .unfinished import PartWriter, Unfinished
 
 LEFT_OUT = "left_out.csv"
 SECTION_SECONDS = 30.0
-SHOWN = 20  # files that were left out; all of them are in LEFT_OUT
 LONGEST_WAIT = timedelta(days=30)  # of a process for one that has more to do
 
 
@@ -223,7 +222,7 @@ def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished,
     errors = plan.errors | unfinished.errors(plan.stamps)
     embedded = {path for rows in unfinished.rows(plan.stamps) for path in rows["path"].to_pylist()}
     _write_left_out(folder / LEFT_OUT, errors, keep=plan.unchanged | plan.vanished - plan.drop)
-    _print_left_out(errors, folder / LEFT_OUT)
+    print_left_out(list(chain.from_iterable(errors.values())), folder / LEFT_OUT)
     if not embedded and not plan.unchanged and plan.vanished <= plan.drop:
         unfinished.clear()
         raise MediaError(str(folder), "no file is usable for it", "see the reasons above")
@@ -256,11 +255,3 @@ def _write_left_out(path: Path, errors: dict[str, list[str]], keep: set[str]) ->
     lines = [line for line in read_csv(path)[1:] if line[0] in keep and line[0] not in errors]
     lines += [[name, reason] for name, reasons in errors.items() for reason in reasons]
     write_csv(path, [["path", "reason"], *sorted(lines)])
-
-
-def _print_left_out(errors: dict[str, list[str]], table: Path) -> None:
-    reasons = list(chain.from_iterable(errors.values()))
-    for reason in reasons[:SHOWN]:
-        print(f"left out: {reason}")
-    if len(reasons) > SHOWN:
-        print(f"left out: {len(reasons) - SHOWN} more, all of them in {table}")

@@ -91,7 +91,7 @@ class MilvusStore:
             raise DamagedIndexError(
                 f"collection {self.collection} at {self.facts.uri} is not an index: choose another with --collection"
             )
-        return IndexFacts(**json.loads(properties[OWNER]))
+        return IndexFacts.from_note(json.loads(properties[OWNER]))
 
     def create(self) -> None:
         """Make the collection."""

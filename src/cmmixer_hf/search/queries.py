@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..data.prepared_clips import SourceError
 from .embedders.embedder import MODALITIES
+from .filters import as_number
 from .index import Match, clock
 
 WORDS = "text:"  # begins a part of a query that is words, not a file
@@ -49,7 +50,7 @@ class QueryPart:
         """
         path, modality, weight = text, None, 1.0
         head, _, tail = path.rpartition(":")
-        if head and f"{head}:" != WORDS and not Path(path).exists() and _is_number(tail):
+        if head and f"{head}:" != WORDS and not Path(path).exists() and as_number(tail) is not None:
             path, weight = head, float(tail)
         if path.startswith(WORDS) and not Path(path).exists():
             if not path.removeprefix(WORDS).strip():
@@ -105,11 +106,3 @@ class Answer:
     def stands_out(self) -> bool:
         """Whether any of its matches is better than chance would have it; `True`, too, where that is not known."""
         return not self.matches or any(match.stands_out for match in self.matches)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -12,7 +12,7 @@ from ..data.prepared_clips import SourceError, warn_of_old_sampling
 from ..media.reading import MediaError, probe
 from ..models.similarity import combine_queries, pool_segments
 from .embedders.embedder import MODALITIES, open_embedder
-from .embedding import Cutting, FileEmbeddings, embed_files, embed_texts
+from .embedding import Cutting, embed_files, embed_texts
 from .index import CANDIDATES, Match, ModelMismatchError, RetrievalIndex
 from .library import LibraryFile
 from .queries import Answer, AnyQuery, QueryPart
@@ -119,36 +119,38 @@ class Searcher:
             ValueError: `k` is less than 1, or no item has a key of `where`.
         """
         parts = list(map(QueryPart.of, queries))
-        bends = [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
-        embedded = self._embed(parts + bends[0] + bends[1])
-        shifts = [[_one(embedded[part.unweighted], part.weight) for part in bend] for bend in bends]
+        bent = self._bend(parts, plus, minus)
+        sections = [(embeds, one.kind) for one in bent if isinstance(one, EmbeddedQuery) for embeds in one.embeds]
+        results = iter(self._search(sections, k, where))
         answers: list[Answer] = []
-        asked: list[tuple[QueryPart, EmbeddedQuery]] = []
-        for part in parts:
-            found = embedded[part.unweighted]
-            if isinstance(found, EmbeddedQuery):
-                bent = combine_queries(part.weight * found.embeds, plus=shifts[0], minus=shifts[1])
-                asked.append((part, replace(found, embeds=bent)))
-        wanted = [(query, found.kind) for _, found in asked for query in found.embeds]
-        results = iter(self._search(wanted, k, where))
-        sections = {id(part): (found, [next(results) for _ in found.embeds]) for part, found in asked}
-        for part in parts:
-            failure = embedded[part.unweighted]
-            if isinstance(failure, EmbeddedQuery):
-                answers += _answers(part, *sections[id(part)], k, long_query)
+        for part, one in zip(parts, bent, strict=True):
+            if isinstance(one, EmbeddedQuery):
+                answers += _answers(part, one, [next(results) for _ in one.embeds], k, long_query)
             else:
-                answers.append(Answer(part, error=failure))
+                answers.append(Answer(part, error=one))
         return answers
 
     def embed(self, query: AnyQuery, *, plus: Iterable[AnyQuery] = (), minus: Iterable[AnyQuery] = ()) -> Tensor:
         """Segment embeddings of a query's sections, bent by `plus` and `minus`: (sections, K, size), L2-normalised."""
-        part, bends = QueryPart.of(query), [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
-        embedded = self._embed([part, *bends[0], *bends[1]])
-        shifts = [[_one(embedded[other.unweighted], other.weight) for other in bend] for bend in bends]
-        own = embedded[part.unweighted]
-        if not isinstance(own, EmbeddedQuery):
-            raise own
-        return combine_queries(part.weight * own.embeds, plus=shifts[0], minus=shifts[1])
+        (bent,) = self._bend([QueryPart.of(query)], plus, minus)
+        if isinstance(bent, Exception):
+            raise bent
+        return bent.embeds
+
+    def _bend(
+        self, parts: Sequence[QueryPart], plus: Iterable[AnyQuery], minus: Iterable[AnyQuery]
+    ) -> list[EmbeddedQuery | Exception]:
+        """Each part embedded and bent by `plus` and `minus`, or what is wrong with it."""
+        bends = [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
+        embedded = self._embed([*parts, *bends[0], *bends[1]])
+        added, removed = ([_one(embedded[part.unweighted], part.weight) for part in bend] for bend in bends)
+        bent: list[EmbeddedQuery | Exception] = []
+        for part in parts:
+            own = embedded[part.unweighted]
+            if isinstance(own, EmbeddedQuery):
+                own = replace(own, embeds=combine_queries(part.weight * own.embeds, plus=added, minus=removed))
+            bent.append(own)
+        return bent
 
     def _search(self, queries: list[tuple[Tensor, str]], k: int, where: Mapping[str, Any] | None) -> list[list[Match]]:
         """The best items for each of these segment embeddings (K, size) of a kind."""
@@ -197,10 +199,6 @@ class Searcher:
         if modality not in known:
             raise SourceError(f"{part.path}: {self.embedder.name} knows no {modality}, only {' and '.join(known)}")
         return modality
-
-
-def _embedded(file: FileEmbeddings, kind: str) -> EmbeddedQuery:
-    return EmbeddedQuery(torch.stack(file.embeds), kind, tuple(file.places))
 
 
 def _one(embedded: EmbeddedQuery | Exception, weight: float) -> Tensor:

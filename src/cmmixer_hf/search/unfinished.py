@@ -41,9 +41,7 @@ class Unfinished:
         """
         note = self.folder / "facts.json"
         if note.is_file():
-            IndexFacts(**{"sampling_version": 1} | json.loads(note.read_text())).check_same_embeddings(
-                self.facts, str(self.folder)
-            )
+            IndexFacts.from_note(json.loads(note.read_text())).check_same_embeddings(self.facts, str(self.folder))
         with atomic_file(note) as partial:
             partial.write_text(json.dumps(asdict(self.facts)))
 

@@ -8,7 +8,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,11 @@ import torch
 from filelock import Timeout
 from huggingface_hub import HfApi
 
+from ..evaluation.results import package_versions
 from ..files import atomic_file, locked
 from ..pictures.loss_curves import curves_png
 from ..pictures.strips import RGB, png_bytes
 from .settings import write_settings
-
-_PACKAGES = ("cmmixer_hf", "torch", "transformers", "accelerate", "datasets", "numpy", "pyarrow", "av")
-
 
 LOCK = "training.lock"
 # What a run writes, and what must therefore not lie in a folder that no run has written.
@@ -136,12 +133,13 @@ class RunFolder:
 
 def describe_environment(processes: int = 1) -> dict[str, Any]:
     """Versions, machine and command of this program, ready for JSON."""
+    versions = package_versions()
     devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
         "command": sys.argv,
-        "python": platform.python_version(),
+        "python": versions.pop("python"),
         "platform": platform.platform(),
-        "packages": {package: version(package) for package in _PACKAGES},
+        "packages": versions,
         "devices": devices or [platform.processor() or platform.machine()],
         "processes": processes,
         "cpus": os.cpu_count(),

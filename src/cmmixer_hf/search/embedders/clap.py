@@ -1,13 +1,10 @@
 """CLAP (`laion/clap-htsat-unfused` and its kin): sound and words in one space, for libraries of tracks."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...data.prepared_clips import SourceError
-from ...loading import SavedModel, load_saved
+from ...loading import SavedModel, load_processor, load_saved
 from .windows import WindowEmbedder
 
 
@@ -22,11 +19,7 @@ class CLAPEmbedder(WindowEmbedder):
         from transformers import ClapModel, ClapProcessor
 
         model = load_saved(ClapModel, saved).to(device)
-        asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
-        try:
-            self.processor: Any = ClapProcessor.from_pretrained(saved.name, **asked)
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{saved.name} was saved without its processor: save it there ({error})") from error
+        self.processor = load_processor(saved, ClapProcessor)
         rate = self.processor.feature_extractor.sampling_rate
         super().__init__(saved.name, model, ("audio", "text"), sampling_rate=rate, num_segments=num_segments)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...data.prepared_clips import SourceError
-from ...loading import SavedModel, load_saved
+from ...loading import SavedModel, load_processor, load_saved
 from .windows import WindowEmbedder, needs
 
 FRAMES_PER_WINDOW = 16  # of the published `-16-frame` variants; the others take any number
@@ -40,11 +40,7 @@ class PEAVEmbedder(WindowEmbedder):
         # transformers 5.23 prints on stdout that a docstring of this model is incomplete, in the midst of our JSON.
         with redirect_stdout(sys.stderr):
             model = load_saved(PeAudioVideoModel, saved).to(device)
-        asked: dict[str, Any] = {"revision": saved.revision} if saved.revision else {}
-        try:
-            self.processor: Any = PeAudioVideoProcessor.from_pretrained(saved.name, **asked)
-        except (OSError, ValueError) as error:
-            raise SourceError(f"{saved.name} was saved without its processor: save it there ({error})") from error
+        self.processor = load_processor(saved, PeAudioVideoProcessor)
         pictures = self.processor.video_processor
         super().__init__(
             saved.name,

@@ -116,13 +116,9 @@ class CMMixerConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide."""
-        check_divisible("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
-        heads = self.decoder_num_attention_heads
-        check_divisible("decoder_hidden_size", self.decoder_hidden_size, "decoder_num_attention_heads", heads)
+        check_widths(self)
         for size in self.image_height_width:
             check_divisible("image_size", size, "patch_size", self.patch_size)
-        for name in ("hidden_size", "decoder_hidden_size"):
-            check_divisible(name, getattr(self, name), "the 4 parts of a sine-cosine position", 4)
 
     def validate_ranges(self) -> None:
         """Refuse numbers out of their range."""
@@ -157,6 +153,14 @@ def check_choices(config: PreTrainedConfig, choices: Mapping[str, tuple[str, ...
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {getattr(config, name)!r}")
+
+
+def check_widths(config: PreTrainedConfig) -> None:
+    """Refuse widths of encoder and decoder that their heads, or the parts of a position, do not divide."""
+    for part in ("", "decoder_"):
+        name, width, heads = f"{part}hidden_size", getattr(config, f"{part}hidden_size"), f"{part}num_attention_heads"
+        check_divisible(name, width, heads, getattr(config, heads))
+        check_divisible(name, width, "the 4 parts of a sine-cosine position", 4)
 
 
 def check_divisible(name: str, value: int, divisor_name: str, divisor: int) -> None:

@@ -1,4 +1,4 @@
-"""What people hand to the processor: paths, bytes, open files, and the records of `datasets`' columns."""
+"""Inputs of the processor: paths, bytes, open files, and the records of `datasets`' columns."""
 
 import io
 import os
@@ -9,12 +9,12 @@ from typing import Any
 
 
 def read_media(value: Any, read: Callable[[str | os.PathLike[str]], Any]) -> Any:
-    """Media files become what `read` makes of their path, one or a list of them; anything else stays.
+    """Apply `read` to the path of one media file or of each in a list; anything else is returned unchanged.
 
     Args:
         value: a path, bytes, an open binary file, or a record `{"bytes", "path"}` (a `Video` or `Audio` column with
             `decode=False`); or a list of these.
-        read: is given a path.
+        read: called with a path.
     """
     if is_media(value):
         return [_read_one(value, read)]

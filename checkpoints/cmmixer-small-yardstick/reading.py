@@ -44,7 +44,7 @@ LONGER = 1.05  # sections; a file of so many is not cut: half a minute that last
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a file holds: `duration` in seconds, width and height as stored (before rotation); None where missing."""
+    """Properties of a file: `duration` in seconds, width and height as stored (before rotation); None where missing."""
 
     path: str
     duration: float
@@ -71,7 +71,7 @@ class MediaInfo:
 class Clip:
     """K frames (K, H, W, 3) uint8 RGB, K waveforms (K, S) float32 in [-1, 1], the K instants, and the length cut up.
 
-    `damage` counts what was passed over because it cannot be decoded, as players do: packets of sound inside the clip,
+    `damage` counts what was skipped because it cannot be decoded, as players do: packets of sound inside the clip,
     which are silent, and frames in whose stead an earlier one is shown. Where that is more than a quarter of the clip's
     sound or of its frames there is no clip, but a [`MediaError`].
     """

@@ -15,6 +15,7 @@ import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
+from av.error import PyAVCallbackError
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -53,9 +54,13 @@ def mp4_file(path: Path) -> Iterator[OutputContainer]:
         with open(partial, "wb") as file, av.open(file, "w", format="mp4") as container:
             yield container
         os.replace(partial, path)
-    except OSError as error:
-        error.filename = error.filename or os.fspath(path)
-        raise
+    except (OSError, PyAVCallbackError) as error:
+        # after a write that failed PyAV cannot finish the file either, and raises an error of its own on top
+        failure = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(failure, OSError):
+            raise
+        failure.filename = failure.filename or os.fspath(path)
+        raise failure from None
     finally:
         with suppress(FileNotFoundError):
             os.remove(partial)

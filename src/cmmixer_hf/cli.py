@@ -68,7 +68,7 @@ QUIET = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
 }
 STOPPED = 130  # what a shell reports after Ctrl-C
-GRACE = 1.5  # seconds in which a verb may put away what is finished
+GRACE = 1.5  # seconds in which a verb may save what is finished
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ncmmixer: stopped; the same command goes on with what is finished", file=sys.stderr, flush=True)
         if arguments is None:
-            os._exit(STOPPED)  # libraries take seconds to put themselves away
+            os._exit(STOPPED)  # libraries take seconds to shut down
         return STOPPED
     except _mendable() as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
@@ -94,21 +94,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _end_soon_after_ctrl_c() -> None:
     """End this process soon after Ctrl-C whatever threads and native code still do; every file is whole or absent."""
-    ours, theirs = socket.socketpair()
-    theirs.setblocking(False)
-    signal.set_wakeup_fd(theirs.fileno())
+    receiver, sender = socket.socketpair()
+    sender.setblocking(False)
+    signal.set_wakeup_fd(sender.fileno())
 
     def wait(keep_open: socket.socket) -> None:
-        while signal.SIGINT not in ours.recv(64):
+        while signal.SIGINT not in receiver.recv(64):
             pass
         time.sleep(GRACE)
         os._exit(STOPPED)
 
-    threading.Thread(target=wait, args=[theirs], daemon=True).start()
+    threading.Thread(target=wait, args=[sender], daemon=True).start()
 
 
 def _overview() -> argparse.ArgumentParser:
-    """Knows the verbs alone; their flags are read by a parser of their own."""
+    """A parser of the verb alone; the flags of each verb have a parser of their own."""
     parser = argparse.ArgumentParser("cmmixer", description="Video-audio retrieval with CMMixer (arXiv 2308.13820).")
     parser.add_argument("--version", action="version", version=f"cmmixer {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
@@ -129,7 +129,7 @@ def _run(verb: str, words: Sequence[str]) -> Any:
 
 
 def _named(name: str) -> Any:
-    """What stands under a name such as `search.searcher.search`, its file imported."""
+    """Import what a dotted name such as `search.command.search` refers to."""
     file, _, last = name.rpartition(".")
     return getattr(import_module(f".{file}", __package__), last)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from filelock import FileLock
 
 _logger = logging.getLogger(__name__)
-# A spreadsheet takes a cell that begins with one of these for a formula, and runs it, unless it is a number.
+# A spreadsheet evaluates a cell that begins with one of these as a formula, unless it is a number.
 FORMULA = re.compile(r"'*(?!-?\d+(\.\d+)?$)[=+\-@\t\r]")
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
+    """A temporary path that replaces `path` when the block succeeds and is deleted when it fails.
 
     >>> import tempfile
     >>> target = Path(tempfile.mkdtemp()) / "numbers.txt"
@@ -76,7 +76,7 @@ def read_csv(path: str | os.PathLike) -> list[list[str]]:
 
 
 def readable(text: str) -> str:
-    r"""A text that any file and terminal takes: what is no Unicode, such as bytes of a file's name, as escapes.
+    r"""Text that any file and terminal accepts: what is not valid Unicode, such as bytes of a file name, is escaped.
 
     >>> print(readable("caf\xe9 \udcff"))
     café \udcff
@@ -108,7 +108,7 @@ def new_directory(path: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-# What systems say where files have no locks; `filelock` has an exception for one of them.
+# Error numbers of file systems without locks; `filelock` raises NotImplementedError for one of them.
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 
 
@@ -116,7 +116,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
 def locked(path: str | os.PathLike, *, patience: float) -> Iterator[None]:
     """Hold a file's lock while the block runs; a holder that is killed does not keep it.
 
-    Some network file systems know no locks: there a warning says that nothing keeps two processes apart.
+    Some network file systems have no locks: there a warning says that two processes can interfere.
 
     Args:
         path: of the file, which is made.

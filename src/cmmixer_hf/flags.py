@@ -69,10 +69,10 @@ def value_kind(hint: Any) -> tuple[Any, bool, list[Any] | None]:
 
 
 def _help(field: dataclasses.Field) -> str:
-    """The field's line, with its default where that says anything."""
+    """The help of a field, with its default where there is one."""
     default = field.default if field.default_factory is dataclasses.MISSING else None
-    told = "" if default in (None, False, dataclasses.MISSING) else f" (default: {default})"
-    return (field.metadata["help"] + told).replace("%", "%%")
+    shown = "" if default in (None, False, dataclasses.MISSING) else f" (default: {default})"
+    return (field.metadata["help"] + shown).replace("%", "%%")
 
 
 def _truth(word: str) -> bool:

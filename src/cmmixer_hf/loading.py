@@ -1,7 +1,7 @@
-"""Saved models, opened in one place: what a folder or a Hub name holds, what that is good for, and why not for more.
+"""Saved models: what a folder or a Hub name holds, what it can be used for, and why it is refused for anything else.
 
-Every command that needs a model asks here. A model is opened as the class that its configuration names and for no other
-purpose than that class has; all its weights come from the checkpoint, and none from a pickle, which could run code.
+Every command loads its model here, as the class that its configuration names and for the purposes of that class alone.
+All weights come from the checkpoint, and none from a pickle, which could run code.
 """
 
 from collections.abc import Sequence

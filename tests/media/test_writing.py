@@ -1,5 +1,7 @@
 """Frames and sound → a media file."""
 
+import errno
+import io
 import os
 import resource
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 from media_files import chirp, heard_at, numbered_frame, numbers_of
 
+from cmmixer_hf.media import writing
 from cmmixer_hf.media.reading import Sampling, probe, read_clip
 from cmmixer_hf.media.writing import write_clip
 
@@ -66,3 +69,27 @@ def test_a_file_that_has_no_room_is_closed_and_named(tmp_path):
         errors.append(refused.value)  # as long as it is held, so is all that its traceback leads to
     assert open_files(tmp_path) == []
     assert os.listdir(tmp_path) == ["whole.mp4"]
+
+
+class FullDisk(io.BytesIO):
+    """A file on a disk with so many bytes of room."""
+
+    def __init__(self, room: int):
+        super().__init__()
+        self.room = room
+
+    def write(self, data):
+        if self.tell() + len(data) > self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("room", [0, 100, 5_000, 60_000])
+def test_a_full_disk_is_said_in_its_own_words_and_names_the_file(room, tmp_path, monkeypatch):
+    monkeypatch.setattr(writing, "open", lambda *_: FullDisk(room), raising=False)
+    rng = np.random.default_rng(0)
+    frames, sound = rng.integers(0, 255, (40, 64, 64, 3), dtype=np.uint8), rng.uniform(-1, 1, 64_000)
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_clip(tmp_path / "clip.mp4", frames, sound)
+    assert caught.value.errno == errno.ENOSPC
+    assert caught.value.filename == str(tmp_path / "clip.mp4")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from ..files import readable
 from ..media.reading import MediaError
 
-# What the formats that `media/opening.py` reads are called.
+# Suffixes of the formats that `media/opening.py` reads.
 SOUND_SUFFIXES = frozenset(
     (
         *(".mp3", ".mp2", ".m4a", ".m4b", ".aac", ".flac", ".ogg", ".oga", ".opus"),
@@ -28,7 +28,7 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Blob:
-    """A media file that lies inside another one, or comes from afar: its bytes, and a name for messages."""
+    """A media file that is part of another file or was fetched: its bytes, and a name for messages."""
 
     name: str
     data: bytes = field(repr=False)
@@ -50,9 +50,9 @@ class ClipSpec:
         audio: file of the sound, where it is not the video's own.
         labels: names of classes; several for a multi-label set.
         split, fold: part of the set it belongs to, by name or by number.
-        group: more that must not be torn apart by a split, such as a performer or the recording a clip was cut from.
+        group: clips of one group stay in one split, such as those of a performer or cut from one recording.
         start, end: seconds of the files to use; all of them by default.
-        audio_start, audio_end: the same for `audio`, where its part is another one.
+        audio_start, audio_end: the same for `audio`, where they differ.
         error: why a row of a source is no clip; it keeps its place, so that it is counted and named.
     """
 
@@ -107,7 +107,7 @@ def clip_of_file(path: str | os.PathLike[str], clip_id: str | None = None) -> Cl
 
 
 def unusable(where: str, reason: str) -> ClipSpec:
-    """What stands in the place of a row that is no clip.
+    """A placeholder for a row that is not a valid clip.
 
     >>> unusable("list.csv, line 7", "names no file").error
     'list.csv, line 7: names no file'
@@ -124,7 +124,7 @@ def clip_or_fault(where: str, make: Callable[..., Made], *arguments: Any) -> Mad
 
 
 def named_apart(clips: Iterable[ClipSpec]) -> Iterator[ClipSpec]:
-    """The same clips; one that is called as an earlier one cannot be used."""
+    """The same clips; one whose id an earlier clip has cannot be used."""
     seen = set[str]()
     for clip in clips:
         twice = clip.clip_id in seen and clip.error is None

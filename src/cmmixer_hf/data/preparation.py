@@ -37,16 +37,16 @@ def prepare(
     restart: bool = False,
     progress: bool = True,
 ) -> Prepared:
-    """Decode clips into Parquet shards under `output`; another run goes on where one stopped, however it did.
+    """Decode clips into Parquet shards under `output`; a later run resumes where one stopped.
 
     Args:
-        clips: files, or the clips of a source; the same ones must come again for a run to go on.
+        clips: files, or the clips of a source; a run resumes only with the same ones.
         output: folder for `part-00000.parquet` …; each shard is written whole or not at all.
         recipe: what becomes of a clip; a sampling alone means picture and sound, raw.
-        num_workers: processes that decode; a clip that crashes one is an error like others. 0 decodes here. One run
-            collects what some 25 processes decode; where there are more cores, start several with `shard`.
+        num_workers: processes that decode; a clip that crashes one counts as an error. 0 decodes here. One run
+            keeps up with some 25 processes; where there are more cores, start several with `shard`.
         shard: (i, n) for job i of n that fill one folder, on as many machines as there are.
-        restart: where `output` was prepared from other clips or another recipe, throw that away instead of refusing.
+        restart: where `output` was prepared from other clips or another recipe, replace it instead of refusing.
         progress: show a bar.
 
     Raises:
@@ -65,7 +65,7 @@ def prepare(
 
 
 def prepare_source(settings: PrepareSettings) -> None:
-    """`cmmixer prepare`: say what was found, make shards of it, and list what could not be used."""
+    """`cmmixer prepare`: summarise the source, write its shards, and list the clips that could not be used."""
     recipe, shard = recipe_of(settings), shard_of(settings.shard)
     source = find_clips(settings)
     num_workers = _num_workers(settings, source.clips)
@@ -75,7 +75,7 @@ def prepare_source(settings: PrepareSettings) -> None:
 
 
 def recipe_of(settings: PrepareSettings) -> Recipe:
-    """What the settings say about a clip. Raises SourceError."""
+    """The recipe that the settings describe. Raises SourceError."""
     given = vars(settings) | {"frame_codec": settings.frames}
     try:
         sampling = Sampling(**{field.name: given[field.name] for field in fields(Sampling) if field.name in given})
@@ -147,7 +147,7 @@ def split_clips(clips: list[ClipSpec], shares: str, seed: int = 0) -> list[ClipS
 
 
 def show_source(source: ClipSource, settings: PrepareSettings, num_workers: int = 0) -> None:
-    """Print what was found. A stream is looked through only in a dry run, as that fetches all of it."""
+    """Print a summary of the source. A stream is surveyed only in a dry run, since that fetches all of it."""
     print(f"{settings.source}: {source.format}")
     if settings.dry_run or (not settings.skip_survey and not isinstance(source.clips, SourceStream)):
         print(survey(source.clips, num_workers=num_workers))
@@ -157,7 +157,7 @@ def show_source(source: ClipSource, settings: PrepareSettings, num_workers: int 
 
 
 def show_prepared(prepared: Prepared) -> None:
-    """Print what came of it, and why clips are missing."""
+    """Print a summary of the shards, and why clips are missing."""
     print_left_out([error for _, error in prepared.errors], prepared.folder / ERROR_TABLE)
     size = sum(path.stat().st_size for path in prepared.folder.glob("part-*.parquet"))
     each = f"{size / max(1, prepared.num_clips) / 1e6:.2f} MB each"

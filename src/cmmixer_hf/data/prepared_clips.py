@@ -206,7 +206,7 @@ def raw_row(clip_id: str, frames: npt.NDArray[np.uint8], waveforms: npt.NDArray[
     Args:
         frames: (K, height, width, 3) RGB.
         waveforms: (K, samples), at the rate that the extractor takes.
-        columns: others of [`SHARD_SCHEMA`], such as `track_id`, `labels` or `duration`.
+        columns: further ones of [`SHARD_SCHEMA`], such as `track_id`, `labels` or `duration`.
 
     >>> row = raw_row("a", np.zeros((2, 4, 6, 3), np.uint8), np.zeros((2, 100), np.int16), track_id="song")
     >>> row["frame_shape"], row["num_segments"], row["track_id"], row["split"]
@@ -237,7 +237,7 @@ def load_prepared(folder: str | Path) -> PreparedClips:
 
 
 def warn_of_old_sampling(what: str, version: int) -> None:
-    """Say so where something was made by an earlier version of this package, which read media files otherwise."""
+    """Warn of what was made by an earlier version of this package, which read media files differently."""
     if version < Sampling.version:
         logging.getLogger(__name__).warning(
             "%s was made by an earlier version, which took the sound of several channels too loud and mirrored "

@@ -30,13 +30,13 @@ class Recipe:
 
     Args:
         sampling: frames and windows of sound to take.
-        need: "both" picture and sound, "video" or "audio": that it is missing is an error; the other is not read.
-        keep_silent: whether sound that is silent throughout is no error.
+        need: "both" picture and sound, "video" or "audio": missing, it is an error; what is not needed is not read.
+        keep_silent: accept sound that is silent throughout.
         frame_codec: "raw" or "jpeg".
         jpeg_quality: FFmpeg's, 1 (best) to 31.
         clips_per_shard: rows of a Parquet file.
         on_error: "skip" writes down why a clip cannot be used and goes on, "fail" stops.
-        seconds_per_clip: after which a clip is given up, where it is read in a process of its own.
+        seconds_per_clip: time limit for a clip, where it is read in a process of its own.
     """
 
     sampling: Sampling = field(default_factory=Sampling)

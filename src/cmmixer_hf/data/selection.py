@@ -16,10 +16,10 @@ def assign_splits(ties: Sequence[Collection[str]], shares: Mapping[str, float], 
     """A split's name for every clip.
 
     Args:
-        ties: what holds each clip to others: clips with a common entry, or joined by a chain of such, stay together.
+        ties: of each clip: clips with a common entry, or joined by a chain of such, stay together.
         shares: part of the clips that each split gets, which add up to 1. Together, the first n splits get their share
-            but for at most half of the largest bunch of clips that cannot be torn apart.
-        seed: another one shuffles the bunches differently; the same one always in the same way, on every machine.
+            but for at most half of the largest group of clips that stay together.
+        seed: of the shuffling of these groups, which is the same on every machine.
 
     Raises:
         ValueError: shares that are not positive or do not add up to 1.
@@ -44,7 +44,7 @@ def assign_splits(ties: Sequence[Collection[str]], shares: Mapping[str, float], 
 
 
 def _bunches(ties: Sequence[Collection[str]]) -> dict[str, list[int]]:
-    """Clips that hang together, by the first of the ties between them."""
+    """Places of the clips that stay together, by the first of the ties between them."""
     parents: dict[str, str] = {}
 
     def root(tie: str) -> str:
@@ -75,10 +75,10 @@ def select_clips(
     """A part of the clips at random, as evenly from all labels as they allow, in the order of the source (§4.1).
 
     Args:
-        clips: of a clip with several labels the rarest counts. Each split gives its part.
+        clips: of a clip with several labels the rarest counts; each split is sampled separately.
         amount: a share of the clips up to 1, or their number.
-        seed: another one draws others.
-        suits: whether each of some clips may be taken; asked of no more clips than needed.
+        seed: of the random choice.
+        suits: whether each of some clips may be taken; called for no more clips than needed.
     """
     share = amount if amount <= 1 else min(1.0, amount / max(1, len(clips)))
     splits = defaultdict(list)
@@ -106,7 +106,7 @@ def _even_order(clips: Sequence[ClipSpec], seed: int) -> list[int]:
 def deduplicate(
     clips: Sequence[ClipSpec], *, num_workers: int = 1
 ) -> tuple[list[ClipSpec], list[tuple[ClipSpec, ClipSpec]]]:
-    """The first of all clips with the same content, and (left out, kept) for the others.
+    """The first of the clips with equal content, and pairs (left out, kept) for the duplicates.
 
     The content is the bytes of the files and which part of them is used. Only files of equal size are read.
     """
@@ -126,7 +126,7 @@ def deduplicate(
 
 
 def _contents(paths: Sequence[str], pool: ThreadPoolExecutor) -> dict[str, str]:
-    """Something equal for files with equal bytes: their hash; the path where no other has its size."""
+    """A key for each path, equal for files with equal bytes: a hash, or the path where no other file has its size."""
     sizes = dict(zip(paths, pool.map(_size, paths), strict=True))
     counts = Counter(sizes.values())
     shared = [path for path in paths if sizes[path] > 0 and counts[sizes[path]] > 1]

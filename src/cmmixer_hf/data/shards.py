@@ -1,7 +1,7 @@
 """A folder of Parquet shards that any number of jobs fill, each of which may be killed at any moment and run again.
 
 Shard i holds clips i·n to (i+1)·n − 1 of the source, whoever writes it, and is written whole or not at all; what a
-folder is prepared from is written down before its first shard. So there is no state to keep: what is there is done.
+folder is prepared from is recorded before its first shard. So there is no other state: a shard that exists is done.
 """
 
 import hashlib
@@ -91,7 +91,7 @@ class Job:
         self.digest = _digest(clips, recipe)
 
     def claim(self, *, restart: bool = False) -> None:
-        """Write down what the folder is prepared from. Raises SourceError where it was prepared from something else."""
+        """Record what the folder is prepared from. Raises SourceError where it was prepared from something else."""
         shards = any(self.folder.glob("part-*.parquet"))  # before the claim, which another job may write meanwhile
         claims = [path for name in (CLAIM, EARLY_CLAIM) if (path := self.folder / name).exists()]
         claim = json.loads(claims[0].read_text()) if claims else {}

@@ -1,4 +1,4 @@
-"""What a source holds, from its files' headers alone: a table to look at before days of decoding."""
+"""What a source holds, from its files' headers alone: a table to check before days of decoding."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = 
 
 
 def leaks(clips: Iterable[ClipSpec | ClipHeaders]) -> list[str]:
-    """A warning where a track occurs in several splits: a model could then know the answers of a test by heart."""
+    """A warning where a track occurs in several splits: a model could then have memorised the answers of a test."""
     splits = defaultdict(set)
     for clip in clips:
         splits[clip.track_id].add(clip.split)

@@ -36,7 +36,7 @@ def map_in_processes(
     Args:
         function: can be pickled, as can items and results.
         items: taken only a little ahead of the results, so that they may be many and large.
-        num_workers: processes; 0 computes here, where a crash is everyone's.
+        num_workers: processes; 0 computes here, where a crash ends the program.
         died: makes the result of an item whose process died, from the item and the reason.
         seconds_per_item: after which a process is ended.
 

@@ -1,4 +1,4 @@
-"""What one run showed, as a single HTML file that needs nothing else: scores, tracks to listen to, pictures, curves."""
+"""The report of a run, as a single self-contained HTML file: scores, tracks to listen to, pictures, curves."""
 
 import base64
 import os
@@ -39,7 +39,7 @@ class Track:
 
 @dataclass(frozen=True)
 class Query:
-    """One clip and what was found for it.
+    """One clip and the tracks found for it.
 
     Args:
         title: what the reader sees.
@@ -78,7 +78,7 @@ class Report:
         twins: rows of a second table, what the models tell apart.
         panels: mixtures, reconstructions.
         histories: stage → rows with `step`, `loss`, …, as [`curves`] takes them.
-        queries: clips and what was found for them.
+        queries: clips and the tracks found for them.
         notes: cautions in plain words.
         facts: settings, seed, versions, time.
         command: what makes this page again.

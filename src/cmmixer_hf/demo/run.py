@@ -167,7 +167,7 @@ def _clips(settings: DemoSettings, extractor: CMMixerFeatureExtractor) -> tuple[
 
 
 def _hold_out(paths: Sequence[str], seed: int) -> set[str]:
-    """A quarter of somebody's own clips, at least two."""
+    """A quarter of the user's own clips, at least two."""
     if len(paths) < 4:
         raise SourceError(
             f"only {len(paths)} clips are usable; give at least 4, some to train on, some to search among"
@@ -254,7 +254,7 @@ def _queries(
 
 
 def _track(match: Match, path: str) -> Track:
-    """What was found for the clip of a path, with the middle of the found section to listen to."""
+    """A match of the clip at `path`, with the middle of the matched section to listen to."""
     start, end = match.item["start"], match.item["end"]
     middle, seconds = (start + end) / 2, min(end - start, LISTEN_SECONDS)
     first = middle - seconds / 2
@@ -301,7 +301,7 @@ def _write_separation(path: Path, pictures: SeparationPictures) -> None:
 def _understood(
     settings: DemoSettings, models: dict[str, CMMixerForRetrieval], extractor: CMMixerFeatureExtractor
 ) -> dict[str, dict[str, dict[str, Any]]]:
-    """What each model tells apart in the held-out made clips; nothing is known of somebody's own."""
+    """What each model distinguishes in the held-out made clips; for a user's own clips this is not known."""
     if settings.videos is not None:
         return {}
     world = World(settings.seed)
@@ -338,7 +338,7 @@ def _table(rows: list[dict[str, str | float]]) -> str:
 
 
 def _notes(settings: DemoSettings, training: PreparedClips, held_out: PreparedClips, prepared: Prepared) -> list[str]:
-    """What the numbers can and cannot show."""
+    """Remarks on what the numbers show."""
     notes = []
     if len(held_out) < FEW_CLIPS:
         notes.append(

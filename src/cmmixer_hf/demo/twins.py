@@ -1,7 +1,7 @@
 """Hard negatives: pictures that differ from a clip's own in exactly one of the factors that bind it to its sound.
 
-Whether a model prefers the clip to its twin for the clip's sound, a choice with chance 50 %, says whether it has
-understood that factor.
+Whether a model prefers the clip to its twin for the clip's sound, a choice with chance 50 %, shows whether it has
+learned that factor.
 
 >>> world = World(seed=1)
 >>> twin = render_twin(world.scene(0), "identity", world.times, size=32, rng=np.random.default_rng(0))
@@ -32,9 +32,9 @@ def render_twin(scene: Scene, kind: str, times: Floats, *, size: int, rng: np.ra
     """The picture of a twin at `times` (K,) s: (K, size, size, 3) RGB.
 
     Args:
-        scene: what the sound is of.
+        scene: of the clip, whose sound stays the same.
         kind: `time`, the clip's own frames in another order; `binding`, the two objects have exchanged their tunes;
-            `identity`, one object has a shape that does not sound, one that moves as it does; `height`, high and low
+            `identity`, one object has a shape that does not sound but moves the same way; `height`, high and low
             are exchanged; `motion`, objects sway at another rate.
         times: instants of the frames.
         size: of the picture in pixels.

@@ -30,14 +30,14 @@ STREAM_INPUTS = {
 
 @dataclass(frozen=True)
 class ClipPredictions:
-    """What a classifier says about samples.
+    """Predictions of a classifier.
 
     Args:
         probabilities: (samples, classes).
         labels: (samples, classes) bool, the right classes.
         multi_label: any number of classes a sample, each with its own probability; otherwise one, and they add up to 1.
-        names: one a sample: its clip, or the file whose views were averaged.
-        views: clips that were averaged for each sample, the same or not.
+        names: of each sample: its clip, or the file whose views were averaged.
+        views: number of clips that were averaged for each sample.
     """
 
     probabilities: Tensor
@@ -113,7 +113,7 @@ def merge_views(predictions: ClipPredictions, files: Sequence[str]) -> ClipPredi
     mixed = ((labels > 0) & (labels < 1)).any(1)
     if mixed.any():
         name = list(numbers)[int(mixed.nonzero()[0])]
-        raise SourceError(f"clips of {name} have different labels, so they are no views of one sample: do not average")
+        raise SourceError(f"clips of {name} have different labels, so they are not views of one sample: do not average")
     return ClipPredictions(
         average_groups(predictions.probabilities, groups),
         labels.bool(),

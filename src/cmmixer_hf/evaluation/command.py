@@ -56,7 +56,7 @@ def evaluate_folds(
 
     Args:
         clips: all prepared clips, each with a fold.
-        evaluate_fold: from a fold's number and the places of the clips outside of it to what [`evaluate`] finds in it.
+        evaluate_fold: from a fold's number and the places of the clips outside it to [`evaluate`]'s result on it.
         output: folder for `evaluation.json`.
 
     Raises:
@@ -135,7 +135,7 @@ def _result(
 
 
 def _state() -> PartialState:
-    """Which process this is, of how many."""
+    """This process among those of the run."""
     return PartialState(cpu=not torch.accelerator.is_available())
 
 

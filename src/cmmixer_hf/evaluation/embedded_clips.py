@@ -1,6 +1,6 @@
-"""Clips of a source, decoded and embedded by any embedder: what models of other families are scored on.
+"""Clips of a source, decoded and embedded by any embedder, to score models of other families.
 
-They take sound of other rates, longer windows and more frames than prepared clips hold, so their files are read.
+These take sound of other rates, longer windows and more frames than prepared clips hold, so the files are read.
 """
 
 import sys

@@ -1,7 +1,7 @@
-"""What retrieves without a model: simple cues of picture and sound, each against each, and a linear map of them all.
+"""Retrieval without a model: simple cues of picture and sound, compared pairwise, and a linear map of them all.
 
-A retrieval score says that a model has learned something only as far as it is above these. They see what the model does
-not: raw frames and waveforms, before an extractor has taken brightness and loudness away.
+A retrieval score shows learning only as far as it exceeds theirs. Unlike the model, they see raw frames and waveforms,
+before an extractor has removed brightness and loudness.
 """
 
 import itertools
@@ -24,7 +24,7 @@ WINDOW = 512  # samples of a short-time spectrum
 
 @dataclass(frozen=True)
 class FreeCue:
-    """One way to retrieve without a model, and what it reaches: metrics as of [`retrieval_metrics`], both directions.
+    """One way to retrieve without a model and its [`retrieval_metrics`] in both directions.
 
     `course` compares how a cue changes within the clips, `level` its mean over each clip.
     """
@@ -34,7 +34,7 @@ class FreeCue:
     audio_to_video: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, dict[str, float]]:
-        """Its scores, as [`evaluate_retrieval`] has a model's."""
+        """Its scores, in the form of [`evaluate_retrieval`]."""
         return {"video_to_audio": self.video_to_audio, "audio_to_video": self.audio_to_video}
 
     @property
@@ -45,14 +45,14 @@ class FreeCue:
 
 @dataclass(frozen=True)
 class FreeCues:
-    """What the clips of a pool give away.
+    """What can be retrieved from a pool without learning its content.
 
     Args:
         best: the cue that did best on training clips.
         cca: a linear map of all cues, fitted on all of these.
-        linear: the same of cues and thumbnails of the stacks: no cue, but the least of models, and not held back by
+        linear: the same of cues and thumbnails of the stacks: not a cue but the simplest model, and not checked by
             the gate.
-        chance: what guessing gives.
+        chance: metrics of guessing.
     """
 
     best: FreeCue
@@ -62,7 +62,7 @@ class FreeCues:
 
     @property
     def rows(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Scores by name, as [`evaluate_retrieval`] has a model's."""
+        """Scores by name, in the form of [`evaluate_retrieval`]."""
         return {cue.name: cue.to_dict() for cue in (self.best, self.cca, self.linear)}
 
     def check(self) -> None:
@@ -82,7 +82,7 @@ def score_free_cues(training: Clips, held_out: Clips, extractor: CMMixerFeatureE
     Args:
         training: prepared clips with frames and sound, as the model trains on; the more, the better the CCA.
         held_out: the pool.
-        extractor: of the stacks whose thumbnails the linear map sees beside the cues.
+        extractor: makes the stacks, of whose thumbnails the linear map is made beside the cues.
     """
     known, pool = _measure(training, extractor), _measure(held_out, extractor)
     few = _Measured(*(part[:CHOOSING_CLIPS] for part in vars(known).values()))

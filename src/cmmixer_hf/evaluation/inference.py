@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from ..data.batches import StackMaker, collate_clips
 from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
+from ..models.losses import is_distributed
 from ..progress import Progress
 
 _MEDIA_COLUMNS = ("frames", "waveforms")
@@ -30,7 +31,7 @@ def map_batches(
     progress: bool = True,
     description: str = "evaluating",
 ) -> list[Outcome]:
-    """What `function` finds in each batch of prepared clips, in their order, each clip once.
+    """Apply `function` to each batch of prepared clips, in order, each clip once; its results.
 
     Under `torch.distributed` every process works on one run of consecutive clips, and all of them get all results;
     shares may differ by a clip, for nothing is padded.
@@ -54,11 +55,11 @@ def map_batches(
     loader: DataLoader = DataLoader(Subset(clips, share), batch_size=batch_size, collate_fn=_collate)
     make_stacks = StackMaker(extractor)
     hidden = not progress or share.start > 0
-    found = [
+    results = [
         function(make_stacks(send_to_device(batch, device)), rows)
         for batch, rows in Progress(loader, desc=description, unit="batch", disable=hidden)
     ]
-    return gather_results(found)
+    return gather_results(results)
 
 
 @contextmanager
@@ -88,20 +89,16 @@ def _collate(rows: list[Row]) -> tuple[dict[str, Any], list[Row]]:
 
 def process_share(count: int) -> range:
     """Consecutive places of this process among `count`."""
-    if not _distributed():
+    if not is_distributed():
         return range(count)
     rank, processes = dist.get_rank(), dist.get_world_size()
     return range(rank * count // processes, (rank + 1) * count // processes)
 
 
 def gather_results(found: list[Outcome]) -> list[Outcome]:
-    """What all processes found, in the order of their shares."""
-    if not _distributed():
+    """Results of all processes, in the order of their shares."""
+    if not is_distributed():
         return found
     shares: list[list[Outcome]] = [[] for _ in range(dist.get_world_size())]
     dist.all_gather_object(shares, found)
     return [result for share in shares for result in share]
-
-
-def _distributed() -> bool:
-    return dist.is_available() and dist.is_initialized()

@@ -1,4 +1,4 @@
-"""How sure a score is: bootstrap intervals over what was asked, mean and spread over folds."""
+"""Uncertainty of scores: bootstrap intervals over samples, mean and spread over folds."""
 
 import statistics
 from collections.abc import Callable, Sequence

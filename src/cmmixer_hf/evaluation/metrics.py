@@ -1,4 +1,4 @@
-"""Retrieval scores (§4.4): similarity of clips, ranks, R@k and median rank, and what chance would score."""
+"""Retrieval scores (§4.4): similarity of clips, ranks, R@k and median rank, and the scores of chance."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +22,7 @@ def ranks(similarity: Tensor, positives: Tensor | None = None) -> Tensor:
         positives: (N, M) bool, the right candidates, at least one a query; the diagonal where it is `None`.
 
     Raises:
-        ValueError: a query has no right candidate, or a similarity is not a number, which no comparison would notice.
+        ValueError: a query has no right candidate, or a similarity is NaN, which comparisons would miss.
 
     >>> ranks(torch.tensor([[0.9, 0.1, 0.2], [0.5, 0.5, 0.5], [0.3, 0.2, 0.1]])).tolist()
     [1.0, 2.0, 3.0]
@@ -87,7 +87,7 @@ def retrieval_metrics(similarity: Tensor, positives: Tensor | None = None) -> di
 
 
 def chance_metrics(candidates: int, positives: Tensor | None = None) -> dict[str, float]:
-    """What guessing scores, exactly: all orders of the candidates are equally likely.
+    """The exact scores of guessing, with all orders of the candidates equally likely.
 
     With p right ones among M, the best of them comes after place r with probability Π_{i<r} (M − p − i) / (M − i).
 

@@ -1,4 +1,4 @@
-"""What an evaluation found, as one JSON file that model cards are rendered from.
+"""Results of an evaluation, as one JSON file that model cards are rendered from.
 
 The file is an object with these keys; in a score, what does not apply is left out:
 
@@ -42,7 +42,7 @@ METRICS = {"R@1": "recall_at_1", "R@5": "recall_at_5", "R@10": "recall_at_10"}
 
 @dataclass(frozen=True)
 class Score:
-    """One number, how sure it is and what guessing would give; the module's table says what the fields mean."""
+    """One number, its uncertainty and the score of chance; the module's table explains the fields."""
 
     metric: str
     value: float
@@ -152,7 +152,7 @@ def _slug(name: str) -> str:
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Scores with everything needed to tell what they are of."""
+    """Scores, with what was evaluated and how."""
 
     task: str
     model: dict[str, Any]

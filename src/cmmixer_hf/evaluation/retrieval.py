@@ -48,7 +48,7 @@ class ClipEmbeddings:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Ranks of all queries, and what they were among.
+    """Ranks of all queries, and their candidates.
 
     Args:
         places: for each of the [`DIRECTIONS`] the rank of each query, (queries,); those of two models on the same
@@ -135,11 +135,11 @@ def rank_clips(
 
     Args:
         embeddings: of a whole set; the ranking is done where they lie.
-        pool_size: candidates of a query; a larger set is dealt out by [`draw_pools`], a smaller one is one pool.
+        pool_size: candidates of a query; a larger set is divided by [`draw_pools`], a smaller one is one pool.
         similarity: `"segments"`, which Eq. 2 trains, or `"pooled"`, one vector a clip.
         by_track: any clip with the same track is right, not only the query's own; the best of them counts, and the
-            others do not stand in its way.
-        seed: of the dealing.
+            others are not counted as wrong.
+        seed: of this division.
     """
     if similarity not in SIMILARITIES:
         raise ValueError(f"similarity must be one of {SIMILARITIES}, got {similarity!r}")

@@ -1,4 +1,4 @@
-"""How well a pre-trained model takes mixtures apart (§5.3): variance of held-out originals that it explains."""
+"""How well a pre-trained model separates mixtures (§5.3): explained variance of held-out originals."""
 
 import torch
 from torch import Tensor
@@ -15,8 +15,8 @@ def score_separation(
 ) -> dict[str, float]:
     """Explained variance in percent, of each modality, of what the model could not simply copy.
 
-    A perfect prediction has 100. A guess of each clip's mean colour has 0 of the whole variance; a guess of every
-    patch's own mean colour, which nobody knows of a hidden patch, has 0 of the variance within patches.
+    A perfect prediction has 100. Predicting each clip's mean colour has 0 of the whole variance; predicting the mean
+    colour of every patch, which is unknown for hidden ones, has 0 of the variance within patches.
 
     Args:
         model: its mixer draws the mixtures, its mask ratio hides patches.

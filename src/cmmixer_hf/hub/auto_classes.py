@@ -3,8 +3,8 @@
 Importing transformers to register with it would cost every `import cmmixer_hf` seconds, and scripts, sorted as linters
 sort them, import us first. So we register with the files of its Auto classes that are loaded, and through Python's own
 import hooks (https://docs.python.org/3/reference/import.html#the-meta-path) with each other one as soon as it is. They
-are loaded in the midst of transformers' own files and of ours, when no model can be imported: what is registered stands
-for the class and imports it when it is first used. Nothing of transformers is changed.
+are loaded amid imports of transformers and of ours, when no model can be imported yet: what is registered is a stand-in
+that imports the class when it is first used. Nothing of transformers is changed.
 """
 
 import importlib
@@ -50,7 +50,7 @@ AUTO_CLASSES = (
 
 
 def register_auto_classes() -> None:
-    """Register with the Auto classes that are loaded, and see to it that the others follow when they are."""
+    """Register with the Auto classes that are loaded, and with the others when they are."""
     sys.meta_path.insert(0, _AutoFinder())
     for file in sorted(_AUTO_FILES & sys.modules.keys()):
         _register(sys.modules[file])
@@ -63,7 +63,7 @@ def load_named(name: str) -> Any:
 
 
 class _LoadedLater:
-    """Stands for a class of ours in a table of transformers: has its name, and becomes it in all else it is asked for.
+    """A stand-in for a class of ours in a table of transformers: it has its name and forwards everything else to it.
 
     Args:
         name: module and name of the class.

@@ -1,4 +1,4 @@
-"""Weights from elsewhere → ours: MAE's and transformers' ViTMAE's checkpoints, the released CMMixer's and CAV-MAE's.
+"""Convert weights to ours: MAE's and transformers' ViTMAE's checkpoints, the released CMMixer's and CAV-MAE's.
 
 Nothing is loaded silently: each conversion reports every key as used, replaced, unused, inactive or unfitting.
 """
@@ -50,7 +50,7 @@ PAPER_DECODER = {
 
 @dataclass
 class ConversionReport:
-    """What became of every key.
+    """The use of every key.
 
     Args:
         used: their key → the keys of ours that it filled.
@@ -140,7 +140,7 @@ def fill_weights(model: PreTrainedModel, state: Mapping[str, Tensor], layout: La
 def _account(
     report: ConversionReport, theirs: str, tensor: Tensor, layout: Layout, places: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """What one of their weights fills of ours, by name; the report has it in one of its lists."""
+    """Our weights, by name, that one of theirs fills; it is entered into one list of the report."""
     name = bare_name(theirs)
     filled = {ours: part for known, part in layout.translate(name, tensor) for ours in _places(known, places)}
     misfits = [ours for ours, part in filled.items() if part.shape != places[ours].shape]

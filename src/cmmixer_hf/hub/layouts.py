@@ -1,6 +1,6 @@
-"""How others name and shape their weights: MAE, transformers' ViTMAE, the released CMMixer, the released CAV-MAE.
+"""Names and shapes of weights elsewhere: MAE, transformers' ViTMAE, the released CMMixer, the released CAV-MAE.
 
-A layout is a table of places, a table of what the parts of a layer are called, and whatever does not fit a table.
+A layout is a table of places, a table of the names of a layer's parts, and functions for what does not fit a table.
 """
 
 import re
@@ -16,7 +16,7 @@ from ..models.patching import sincos_positions
 
 Rules = tuple[tuple[str, str | Callable[[re.Match], str]], ...]
 
-# Where a layout keeps what: the first rule that matches names our place. Decoders are ours of number 0, as in Solo.
+# Their names → our places; the first rule that matches counts. Decoders are ours of number 0, as in Solo.
 MAE_PLACES: Rules = (
     (r"^(?:vit\.)?(?:embeddings\.)?cls_token$", "cmmixer.cls_token"),
     (

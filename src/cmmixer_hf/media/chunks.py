@@ -1,4 +1,4 @@
-"""What the parts of a file claim, checked against the file before FFmpeg makes room for it.
+"""Sizes that the parts of a file claim, checked against the file before FFmpeg allocates memory for them.
 
 A chunk of text that claims two gigabytes makes FFmpeg take two gigabytes, however small the file is; so do a table of
 a hundred million samples in an MP4 of a few kilobytes, and a tag of zeros that was compressed a thousandfold.
@@ -19,7 +19,7 @@ BYTE_ORDERS: dict[bytes, Order] = {
     b"RIFX": "big",
     b"FORM": "big",
 }
-# What holds sound and pictures is read piece by piece, and may claim anything: recorders that were stopped do.
+# Chunks of sound and pictures are read piecewise, and may claim any size, as those of interrupted recordings do.
 MEDIA_CHUNKS = {b"data", b"SSND", b"movi"}
 HEADER, MOST_CHUNKS = 8, 10_000  # bytes before a chunk; as many are looked at
 # Boxes of MP4 and MOV that hold others, and those that count samples: bytes before their number.
@@ -27,7 +27,7 @@ HOLDERS = {b"moov", b"moof", b"trak", b"traf", b"mdia", b"minf", b"stbl", b"dinf
 COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 PROTECTED = {b"encv", b"enca", b"drmi", b"drms"}  # what boxes `stsd` name in the place of a codec
 PACKED = {b"cmvd": 0}  # a header compressed by zlib: bytes before the number of those that it becomes
-# A sample takes a byte or more, but some old sounds count what a sample unpacks to; small files are let be.
+# A sample takes a byte or more, but some old sounds count decoded samples; small files are not checked.
 SAMPLES_A_BYTE, ANY_SAMPLES = 8, 1_000_000
 MOST_UNPACKED = 1 << 26  # bytes that all compressed parts together may claim
 TAG, FRAME = re.compile(rb"ID3[\2-\4]"), re.compile(rb"[A-Z0-9]{4}")

@@ -18,7 +18,7 @@ PIECE = 1024  # samples that the filters hand over at once: fewer calls
 
 
 def downmix_weights(channels: Sequence[str]) -> list[float]:
-    """What each channel, by FFmpeg's name, contributes to mono; the sum is 1, so that nothing is clipped.
+    """Weights of the channels, by FFmpeg's names, in a mono mix; their sum is 1, so that nothing is clipped.
 
     Mono stays as it is, stereo becomes its mean, surround ITU-R BS.775's gains over their sum. Where a channel has no
     known place, all count alike.
@@ -57,7 +57,7 @@ class MonoResampler:
         self._graph.set_audio_frame_size(PIECE)
 
     def resample(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
-        """What is ready after the next frame; None says that it was the last."""
+        """Frames that are ready after the next input frame; None ends the input."""
         self._graph.push(frame)
         try:
             while True:

@@ -189,11 +189,11 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return self.expand(images[:, :, None])
 
     def compact(self, audio_values: Tensor) -> Tensor:
-        """What is worth keeping of `audio_values`: one of the three equal channels, (batch, K, 1, height, width)."""
+        """`audio_values` without redundancy: one of the three equal channels, (batch, K, 1, height, width)."""
         return audio_values[:, :, :1]
 
     def expand(self, kept: Tensor) -> Tensor:
-        """`audio_values` (batch, K, 3, height, width) of what [`compact`] kept, without storing anything."""
+        """Inverse of [`compact`]: `audio_values` (batch, K, 3, height, width), as a view."""
         return kept.expand(-1, -1, 3, -1, -1)
 
     def denormalise(self, pixel_values: Tensor) -> Tensor:

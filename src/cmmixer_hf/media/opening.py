@@ -29,7 +29,7 @@ MAX_PIXELS = 8192 * 4320  # 8K; a tiny file can announce a picture that fills th
 END_TOLERANCE = 0.5  # seconds by which picture or data may fall short: sound often outlasts the picture
 STARTS_LATE = 0.1  # seconds; a first time stamp over this is no encoder's delay
 MOST_DAMAGE = 0.25  # share of a clip's sound or pictures; what is damaged less is passed over, as players do
-LONGEST = 1e6  # seconds; a header that says more than eleven days is wrong
+LONGEST = 1e6  # seconds; a header that states more than eleven days is wrong
 
 # A playlist or a concatenation list could make a local file read other files or the network.
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts,mpeg,avi,flv,asf,wav,aiff,mp3,flac,ogg,aac"
@@ -37,7 +37,9 @@ KNOWN_FORMATS = "MP4, MOV, 3GP, Matroska, WebM, MPEG-TS, MPEG, AVI, FLV, WMV, WA
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 # Their clocks start anew every 26 hours; FFmpeg stamps what lies before that as negative.
 WRAPPING_FORMATS = {"mpegts", "mpeg"}
-UNKNOWN_FRAMES = 1 << 30  # FFmpeg's word in the header of an AVI that it writes to a pipe, without a way back to it
+UNKNOWN_FRAMES = (
+    1 << 30
+)  # FFmpeg's number in the header of an AVI written to a pipe, where it cannot be corrected later
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
 OTHER = {"video": "sound", "audio": "picture"}  # than a stream of this kind
 # FFmpegError is the rule; the others were seen on damaged files too.
@@ -72,7 +74,7 @@ class MediaError(Exception):
 
 @dataclass(frozen=True)
 class Extract(Generic[Array]):
-    """What was read for a part of a file, or why there is nothing; `damage` is how much was passed over for it."""
+    """Data of a part of a file, or why there is none; `damage` counts what was skipped."""
 
     values: Array | None = None
     damage: int = 0
@@ -171,7 +173,7 @@ class Source:
         return best if best in usable else next(iter(usable), None)
 
     def _duration(self, streams: list[Stream]) -> float:
-        """Length in seconds: the header's word if it can be believed, else counted from the packets."""
+        """Length in seconds: of the header where it is plausible, else counted from the packets."""
         stated, name = (self.container.duration or 0) / av.time_base, self.container.format.name
         # Matroska states the last time stamp: the length only where the first one is zero.
         believed = name not in UNTIMED_FORMATS and not ("matroska" in name and self.origin > STARTS_LATE)
@@ -246,7 +248,7 @@ class Source:
             return packet.decode()
         except (EOFError, MemoryError):
             raise
-        except av.FFmpegError:  # decoders know many words for it
+        except av.FFmpegError:  # decoders raise many kinds of it
             return None
 
     def cut_off(self, where: str, cause: Exception | None = None) -> NoReturn:

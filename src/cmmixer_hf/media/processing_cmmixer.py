@@ -11,7 +11,7 @@ from .reading import Clip, Sampling, read_clip
 
 
 def clip_sampling(extractor: CMMixerFeatureExtractor, shorter_side: int | None = None) -> Sampling:
-    """What to read from a file for an extractor: K frames and windows as in §3.2 and §4.3."""
+    """The sampling that an extractor needs: K frames and windows as in §3.2 and §4.3."""
     return Sampling(
         num_frames=extractor.num_frames,
         window_seconds=extractor.window_seconds,
@@ -59,7 +59,7 @@ class CMMixerProcessor(ProcessorMixin):
                 feature extractor takes.
             audio: an audio or video file whose sound is wanted, in the same ways, records `{"array", "sampling_rate"}`
                 of an `Audio` column, or what the feature extractor takes.
-            images: not taken: the message says what is.
+            images: refused, with a message that names `videos`.
             start, end: part of the files to use, in seconds; all of it by default.
             kwargs: passed to the feature extractor (`augment`, `generator`, `device`, `return_tensors`).
 

@@ -42,24 +42,24 @@ class Span:
 
 
 class Sound:
-    """Mono sound: what lies in the wanted windows of `length` seconds, and the last heard."""
+    """Mono sound: what lies in the wanted windows of `length` seconds, and the most recent sound."""
 
     def __init__(self, length: float, rate: int) -> None:
         self.rate, self.size = rate, round(length * rate)
         self.end, self.unbroken = 0.0, 0.0  # seconds decoded up to, and decoded without a break
-        self.next = 0  # sample number that the resampler gives next: what lies before is there
+        self.next = 0  # sample number that the resampler gives next
         self.length, self._begin, self._wanted = length, 0.0, deque[float]()
         self._kept, self._tail = list[tuple[int, Waves]](), deque[tuple[int, Waves]]()
-        self._first = math.inf  # sample number of the first heard
+        self._first = math.inf  # sample number of the first sound
         self._resampler: MonoResampler | None = None
         self._layout: tuple[object, ...] = ()
 
     def ask(self, starts: npt.NDArray[np.float64]) -> None:
-        """Want windows from `starts` (K,) seconds on, too."""
+        """Request windows from `starts` (K,) seconds on, too."""
         self._wanted = deque(sorted([*self._wanted, *np.maximum(starts, self._begin).tolist()]))
 
     def begin(self, instant: float) -> None:
-        """The first packet is heard at `instant`: windows that begin before are shifted there."""
+        """The sound begins at `instant`: windows that begin before are shifted there."""
         self._begin = instant
         self._wanted = deque(max(start, instant) for start in self._wanted)
 
@@ -87,7 +87,7 @@ class Sound:
         self._keep(self._resampler.resample(frame))
 
     def interrupt(self, lost: float = 0.0) -> None:
-        """What comes next does not follow on what came last: `lost` seconds lie between, if it has no stamp."""
+        """The next frame does not continue the last one; without a time stamp, `lost` seconds lie between."""
         if self._resampler is not None:
             self._keep(self._resampler.resample(None))
             self._resampler, self.unbroken = None, 0.0
@@ -99,8 +99,8 @@ class Sound:
         Holes, and what follows the end of a sound that is shorter than one window, are silent.
         """
         runs = list(self._runs())
-        heard = max((first + len(piece) for first, piece in runs), default=0)
-        end = heard if span.end == math.inf else min(heard, round(span.end * self.rate))
+        length = max((first + len(piece) for first, piece in runs), default=0)
+        end = length if span.end == math.inf else min(length, round(span.end * self.rate))
         begin = int(max(math.ceil(span.start * self.rate - 0.5), min(self._first, end)))
         if not any(first < end and first + len(piece) > begin for first, piece in runs):
             return None
@@ -114,7 +114,7 @@ class Sound:
         return windows
 
     def forget(self, before: float) -> None:
-        """Keep nothing that ends `before` so many seconds, but for the last heard."""
+        """Drop what ends before so many seconds, except for the most recent sound."""
         limit = min(before * self.rate, self.next - self.size)
         self._kept = [(first, piece) for first, piece in self._kept if first + len(piece) > limit]
 

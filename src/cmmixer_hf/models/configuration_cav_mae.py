@@ -3,7 +3,7 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_cmmixer import LOSS_DIRECTIONS, check_choices, check_divisible
+from .configuration_cmmixer import LOSS_DIRECTIONS, check_choices, check_divisible, check_widths
 from .masking import MASK_STRUCTURES, check_hides
 
 STREAMS = ("joint", "audio", "video")
@@ -42,7 +42,7 @@ class CAVMAEConfig(PreTrainedConfig):
         contrastive_weight (`float`, defaults to 0.01): λ_c of the contrastive loss (Eq. 7); 0 leaves AV-MAE.
         temperature (`float`, defaults to 0.05): τ of the contrastive loss.
         contrastive_direction (`"video_to_audio"` or `"symmetric"`): each video among all audios, as published, or both.
-        classifier_stream (`"joint"`, `"audio"` or `"video"`): what [`CAVMAEForAudioVisualClassification`] listens to.
+        classifier_stream (`"joint"`, `"audio"` or `"video"`): input of [`CAVMAEForAudioVisualClassification`].
 
     Example:
 
@@ -113,13 +113,9 @@ class CAVMAEConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide, and more joint layers than layers."""
-        check_divisible("hidden_size", self.hidden_size, "num_attention_heads", self.num_attention_heads)
-        heads = self.decoder_num_attention_heads
-        check_divisible("decoder_hidden_size", self.decoder_hidden_size, "decoder_num_attention_heads", heads)
+        check_widths(self)
         for name in ("image_size", "audio_length", "num_mel_bins"):
             check_divisible(name, getattr(self, name), "patch_size", self.patch_size)
-        for name in ("hidden_size", "decoder_hidden_size"):
-            check_divisible(name, getattr(self, name), "the 4 parts of a sine-cosine position", 4)
         if not 1 <= self.num_joint_layers <= self.num_hidden_layers:
             raise ValueError(
                 f"num_joint_layers must lie in 1..num_hidden_layers ({self.num_hidden_layers}), "

@@ -1,4 +1,4 @@
-"""What CAV-MAE is built of: positions, a branch a modality, joint layers with norms for each stream, a decoder."""
+"""Parts of CAV-MAE: positions, a branch a modality, joint layers with norms for each stream, a decoder."""
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ INPUTS = {"joint": TOKEN_ORDER, "audio": ("audio",), "video": ("video",)}
 
 
 class CAVMAEPositions(nn.Module):
-    """Where a token lies, and which modality it is of: computed positions plus one learned vector a modality."""
+    """Position and modality of a token: computed positions plus one learned vector a modality."""
 
     def __init__(self, config: CAVMAEConfig, modality: str, dim: int):
         super().__init__()
@@ -38,7 +38,7 @@ class CAVMAEPositions(nn.Module):
 
 
 class CAVMAEBranch(nn.Module):
-    """What a modality has to itself: the projection of its patches, its positions, and the layers before the joint."""
+    """The part of one modality: the projection of its patches, its positions, and the layers before the joint ones."""
 
     def __init__(self, config: CAVMAEConfig, modality: str):
         super().__init__()

@@ -87,7 +87,7 @@ def positive_pairs(video: Tensor, track_id: Tensor | None) -> Tensor:
     """(local segments, global segments): 1 where both belong to one track and lie at one place in their clips."""
     batch, segments, _ = video.shape
     if track_id is None:
-        rank = dist.get_rank() if _distributed() else 0
+        rank = dist.get_rank() if is_distributed() else 0
         track_id = torch.arange(batch, device=video.device) + rank * batch
     same_track = (track_id[:, None] == gather(track_id)[None]).float()
     same_place = torch.eye(segments, device=video.device)
@@ -96,10 +96,11 @@ def positive_pairs(video: Tensor, track_id: Tensor | None) -> Tensor:
 
 def gather(tensor: Tensor) -> Tensor:
     """Rows of all processes in the order of their ranks, with exact gradients; the tensor itself with one process."""
-    return _AllGather.apply(tensor.contiguous()) if _distributed() else tensor
+    return _AllGather.apply(tensor.contiguous()) if is_distributed() else tensor
 
 
-def _distributed() -> bool:
+def is_distributed() -> bool:
+    """Whether several processes work together."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 

@@ -36,7 +36,7 @@ from .similarity import segment_similarity
 
 
 class CAVMAEPreTrainedModel(SafePreTrainedModel):
-    """What all CAV-MAE models share: configuration, initialisation, loading and saving."""
+    """Base of all CAV-MAE models: configuration, initialisation, loading and saving."""
 
     config: CAVMAEConfig
     base_model_prefix = "cav_mae"
@@ -149,7 +149,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
         )
 
     def _unused_keys(self) -> list[str]:
-        """What a checkpoint may hold for streams that this model lacks, and for heads."""
+        """Patterns of a checkpoint's weights for streams that this model lacks, and for heads."""
         streams = [stream for stream in STREAMS if stream not in self.streams]
         modalities = [modality for modality in TOKEN_ORDER if modality not in self.branches]
         norms = [rf"(^|\.)layernorm(_before|_after)?\.{stream}\." for stream in streams]
@@ -157,7 +157,7 @@ class CAVMAEModel(CAVMAEPreTrainedModel):
         return [r"^(decoder|classifier)\.", r"^layernorm\.(weight|bias)$", *norms, *branches]
 
     def _stacks(self, pixel_values: Tensor | None, audio_values: Tensor | None) -> dict[str, Tensor]:
-        """What was given, each frame a clip of its own, (batch, 1, channels, H, W); sound first."""
+        """The given stacks, each frame a clip of its own, (batch, 1, channels, H, W); sound first."""
         stacks: dict[str, Tensor] = {}
         if audio_values is not None:
             stacks["audio"] = spectrogram_stack(audio_values, self.config)
@@ -358,8 +358,8 @@ class CAVMAEForRetrieval(CAVMAEPreTrainedModel):
 
         Args:
             pixel_values: normalised frames.
-            frame: (batch,) integers, the one frame of each clip to look at. When absent, training draws one, and
-                inference takes the mean over all.
+            frame: (batch,) integers, the frame of each clip to embed. When absent, training draws one, and inference
+                takes the mean over all.
         """
         seen = see_frames(pixel_values, frame, training=self.training)
         return mean_features(self.cav_mae(pixel_values=seen, return_dict=True, **kwargs), "video")
@@ -439,8 +439,8 @@ class CAVMAEForAudioVisualClassification(CAVMAEPreTrainedModel):
 
         Args:
             pixel_values, audio_values: as in [`CAVMAEForPreTraining`], as far as the stream takes them.
-            frame: (batch,) integers, the one frame of each clip to look at. When absent, training draws one, and
-                inference averages the probabilities over all.
+            frame: (batch,) integers, the frame of each clip to score. When absent, training draws one, and inference
+                averages the probabilities over all.
             labels: (batch,) integers for one class each, (batch, labels) of 0. and 1. for any number of classes, or
                 floats for regression: `config.problem_type` says which, or where it is unset the labels themselves.
         """
@@ -459,7 +459,7 @@ class CAVMAEForAudioVisualClassification(CAVMAEPreTrainedModel):
         )
 
     def _problem_type(self, labels: Tensor | None) -> str:
-        """What the loss will take it for."""
+        """The problem type by which the loss is chosen."""
         if self.config.problem_type is not None:
             return self.config.problem_type
         if self.num_labels == 1:

@@ -40,7 +40,7 @@ class CMMixerPatchEmbeddings(nn.Module):
 
 
 class CMMixerPreTrainedModel(SafePreTrainedModel):
-    """What all CMMixer models share: configuration, initialisation, loading and saving."""
+    """Base of all CMMixer models: configuration, initialisation, loading and saving."""
 
     config: CMMixerConfig
     base_model_prefix = "cmmixer"
@@ -434,7 +434,7 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
 
 
 class CMMixerForClassification(CMMixerPreTrainedModel):
-    """What both classifiers share: the mean of the patch tokens, and a linear layer on it."""
+    """Base of both classifiers: the mean of the patch tokens, and a linear layer on it."""
 
     # Trainer would take a loss with **kwargs for one that divides by the number of items, which BCE does not.
     accepts_loss_kwargs = False

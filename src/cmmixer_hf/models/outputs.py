@@ -1,4 +1,4 @@
-"""What the models return."""
+"""Outputs of the models."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from transformers.utils import ModelOutput
 
 @dataclass
 class CMMixerModelOutput(ModelOutput):
-    """What the encoder returns.
+    """Output of the encoder.
 
     Args:
         last_hidden_state: (batch, 1 + visible tokens, hidden), the cls token first, after the final norm.
@@ -29,7 +29,7 @@ class CMMixerModelOutput(ModelOutput):
 
 @dataclass
 class CMMixerForPreTrainingOutput(ModelOutput):
-    """What pre-training returns.
+    """Output of pre-training.
 
     Args:
         loss: `video_loss` + `audio_loss`, 1:1; scalar.
@@ -76,7 +76,7 @@ class CMMixerFeatures(ModelOutput):
 
 @dataclass
 class CMMixerForRetrievalOutput(ModelOutput):
-    """What retrieval returns.
+    """Output of retrieval.
 
     Args:
         loss: InfoNCE over all segments of the global batch (Eq. 2); scalar.
@@ -122,7 +122,7 @@ class CMMixerForRetrievalOutput(ModelOutput):
 
 @dataclass
 class CAVMAEModelOutput(ModelOutput):
-    """What CAV-MAE's encoder returns, as far as the given modalities and the model's streams allow.
+    """Output of CAV-MAE's encoder, as far as the given modalities and the model's streams allow.
 
     Tokens of a clip's K frames follow one another. Under a mask there are fewer of them.
 
@@ -151,7 +151,7 @@ class CAVMAEModelOutput(ModelOutput):
 
 @dataclass
 class CAVMAEForPreTrainingOutput(ModelOutput):
-    """What CAV-MAE's pre-training returns; fields of an objective without weight are `None`.
+    """Output of CAV-MAE's pre-training; fields of an objective without weight are `None`.
 
     Args:
         loss: weighted sum of the others; scalar.

@@ -1,4 +1,4 @@
-"""Loading that never surprises: no unpickled code, no weight at random, half precision only where it is asked for."""
+"""Safe loading: no unpickled code, no randomly initialised weights, half precision only on request."""
 
 import logging
 import os

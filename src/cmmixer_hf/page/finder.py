@@ -1,4 +1,4 @@
-"""What the page and programs ask of an index, and what a user is told of a mistake."""
+"""Questions of the page and of programs to an index, and messages about mistakes."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ SHOWN_FACTS = {
 
 
 class UsersMistakeError(ValueError):
-    """What somebody asked cannot be answered; the message says what to do, and tells no path of this machine."""
+    """What somebody asked cannot be answered; the message says what to do, and holds no path of this machine."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Finder:
         return QueryPart(path, wanted if usable else self.modality)
 
     def _side(self, path: str, weight: float) -> QueryPart:
-        """Of a file that bends a query, what is heard, where anything is."""
+        """A file that bends a query, by its sound where it has one."""
         return QueryPart(path, "audio" if probe(path).has_audio else "video", weight)
 
     def full_path(self, path: str) -> str:
@@ -158,11 +158,11 @@ class Finder:
         """What model and index are: `model`, `trained_on`, `limits`, `items`, `asks` and the keys of `filters`."""
         embedder = self.searcher.embedder
         card = Path(embedder.name) / "card.yaml"
-        told = yaml.safe_load(card.read_text(encoding="utf-8")) if card.is_file() else {}
+        facts = yaml.safe_load(card.read_text(encoding="utf-8")) if card.is_file() else {}
         return {
             "model": Path(embedder.name).name,
-            "trained_on": told.get("trained_on", ""),
-            "limits": told.get("limits", []),
+            "trained_on": facts.get("trained_on", ""),
+            "limits": facts.get("limits", []),
             "items": len(self.searcher.index),
             "files": len(self.files),
             "asks": list(embedder.modalities),
@@ -171,7 +171,7 @@ class Finder:
 
 
 def file_id(path: str) -> str:
-    """What stands for an indexed file outside this machine."""
+    """The id of an indexed file outside this machine."""
     return hashlib.blake2b(os.fsencode(path), digest_size=10).hexdigest()
 
 

@@ -65,7 +65,7 @@ def page_server(settings: PageSettings) -> FastAPI:
 
 
 def media_type(path: str) -> str:
-    """What a browser is told a file is: sound or picture, or else nothing that it would run.
+    """The media type of a file for a browser: audio or video, or else one that it would not run.
 
     >>> media_type("a.mp3"), media_type("a.html")
     ('audio/mpeg', 'application/octet-stream')

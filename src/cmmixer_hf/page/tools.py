@@ -18,7 +18,7 @@ async def to_cache(move: Callable, cache: str, address: str | Path | None) -> st
     """A file that a program names by its address, in Gradio's cache.
 
     Gradio 6.31 fetches none from this machine, for safety; a program that speaks MCP can name a file in no other way,
-    so that the address that uploading it here gave is taken for what it is.
+    so that the address that an upload to this page returned is accepted.
 
     Args:
         move: what Gradio does with an address.

@@ -1,6 +1,6 @@
 """Fig. 6: a clip's picture asks for sounds, alone, plus the sound of one clip and minus the sound of another.
 
-Whether it does in general what it does for one clip is a matter of numbers: [`bending_effects`] over many.
+[`bending_effects`] measures over many clips whether it holds in general.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,18 +15,18 @@ from ..models.similarity import combine_queries, segment_similarity
 from .figures import Card, draw_results
 from .strips import RGB, frames_to_rgb, spectrograms_to_rgb
 
-COUNTED, SHOWN, INSTANTS = 10, 4, 2  # results whose classes are told, those in the picture, and segments of each there
+COUNTED, SHOWN, INSTANTS = 10, 4, 2  # results that are counted by class, results in the picture, and segments of each
 
 
 @dataclass(frozen=True)
 class BentQuery:
-    """A query and what it finds.
+    """A query and its results.
 
     Args:
         sign: `""`, `"plus"` or `"minus"`.
         lent: number of the clip whose sound is mixed in; of the asking clip, where there is none.
         found: numbers of the best clips, best first.
-        counts: how many of them are of the classes that matter.
+        counts: how many of them are of each class of interest.
     """
 
     sign: str
@@ -42,7 +42,7 @@ class BentQuery:
 def bend_query(embeddings: ClipEmbeddings, classes: Sequence[str], query: int) -> list[BentQuery]:
     """Ask alone, plus the sound of the next clip of another class, and minus that of the next one of the same class.
 
-    These three clips themselves are out of the race.
+    These three clips themselves are left out of the results.
 
     Raises:
         ValueError: no other clip is of its class, or all are, or there are too few.

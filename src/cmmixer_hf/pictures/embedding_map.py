@@ -1,4 +1,4 @@
-"""Do embeddings of one kind lie together? A t-SNE picture (Fig. 5), and a number, for such pictures mislead."""
+"""Whether embeddings of one kind cluster: a t-SNE picture (Fig. 5), and a number, for such pictures mislead."""
 
 import io
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ SIDE, DOTS_PER_INCH = 4.5, 100
 
 @dataclass(frozen=True)
 class Purity:
-    """How many of a point's nearest neighbours are of its kind, in percent, and how many of all others are."""
+    """Share of a point's nearest neighbours that are of its kind, in percent, and the same of all other points."""
 
     value: float
     chance: float
@@ -34,9 +34,9 @@ class EmbeddingMap:
 
 
 def centre_places(segment_embeds: Tensor) -> Tensor:
-    """Without what all clips have in common at a place: (clips, K, size) less its mean over clips, L2-normalised again.
+    """Segments (clips, K, size) minus the mean over clips at each position, L2-normalised again.
 
-    Positions alone tell segments apart, with random weights too, and Eq. 2 counts the others of a clip as negatives.
+    Positions alone distinguish segments, even with random weights; Eq. 2 takes a clip's other segments as negatives.
     """
     return nn.functional.normalize(segment_embeds - segment_embeds.mean(0), dim=-1)
 

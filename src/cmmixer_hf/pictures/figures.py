@@ -1,6 +1,6 @@
 """The paper's figures, each one labelled picture: mixtures (Fig. 2), results (Fig. 6), reconstructions (Figs. 7, 8).
 
-Pictures are uint8 RGB arrays, as in `visualization.py`, whose strips they put together.
+Pictures are uint8 RGB arrays, made of the strips of `strips.py`.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from .strips import (
     three_mixtures,
 )
 
-INK, QUIET, RIGHT = (36, 41, 47), (101, 109, 118), (17, 99, 41)  # of words: plain, of little weight, of what is wanted
+INK, QUIET, RIGHT = (36, 41, 47), (101, 109, 118), (17, 99, 41)  # colours of text: normal, secondary, of a right result
 TEXT, GAP, STRIP_GAP, FRAME_HEIGHT = 16, 8, 2, 128  # pixels
 SEPARATION = {
     "video": "Frames",

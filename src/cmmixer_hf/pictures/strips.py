@@ -1,4 +1,4 @@
-"""Stacks → pictures: frames, coloured spectrograms, mixtures (Fig. 2), reconstructions (§5.3) and training curves.
+"""Stacks → pictures: frames, coloured spectrograms, mixtures (Fig. 2) and reconstructions (§5.3).
 
 Pictures are uint8 RGB arrays. Matplotlib and Pillow come with the extra `demo` and are imported where they are used.
 """
@@ -124,8 +124,8 @@ def draw_separation(
 ) -> SeparationPictures:
     """Mix, hide and reconstruct one clip (§5.3).
 
-    A reconstruction shows predictions alone, pale where no loss was taken of them in training. The model is used as it
-    is: call `model.eval()` before where it has dropout.
+    A reconstruction shows predictions alone, pale where the training loss does not cover them. The mode of the model is
+    kept: call `model.eval()` before where it has dropout.
 
     Args:
         pixel_values, audio_values: normalised stacks of the clip, (1, K, 3, H, W), on any device.

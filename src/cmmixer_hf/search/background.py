@@ -1,8 +1,8 @@
-"""What a score means: how far it lies above those of queries that mean nothing, on the same index.
+"""What a score means: how far it lies above the scores of meaningless background queries on the same index.
 
 Cosines of a model have a level of their own: on the released one a black picture reaches 0.6 and a match 0.8, and any
-film against any music draws a diagonal, for segments carry their place in the clip. What counts is what is left of a
-query q and an item x without the mean background query b and the mean item m:
+film against any music has a diagonal, for segments encode their position in the clip. What counts is the similarity of
+a query q and an item x after subtracting the mean background query b and the mean item m:
 
     beyond(q, x) = cos(q − b, x − m), segment by segment, not normalised = s(q, x) − s(b, x) − s(q, m) + s(b, m)
 
@@ -25,7 +25,7 @@ from .embedders.embedder import MODALITIES, Embedder
 from .index_rows import row_segments
 
 BACKGROUND = "background.safetensors"
-FEWEST_FILES = 10  # without which the mean item says nothing
+FEWEST_FILES = 10  # fewer give no meaningful mean item
 SEED = 0
 SAMPLED_FILES = 500  # of an index, for its mean item
 SENTENCES = (
@@ -43,12 +43,12 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class Background:
-    """What an index and its model make of queries that mean nothing.
+    """Statistics of meaningless background queries on an index.
 
     Args:
         item: the mean of the items, (K, size).
         queries: the mean of the background queries of each kind, `"video"`, `"audio"` or `"text"`, (K, size).
-        tops: mean and standard deviation, (2,), of what each of them finds best.
+        tops: mean and standard deviation, (2,), of the best score that each of them finds.
     """
 
     item: Tensor
@@ -56,11 +56,11 @@ class Background:
     tops: Mapping[str, Tensor]
 
     def beyond(self, query: Tensor, segments: Tensor, kind: str) -> Tensor:
-        """What each segment of a query has in common with each of an item beyond what any have there, (K, K)."""
+        """Similarity of each segment of a query with each of an item beyond the mean at these positions, (K, K)."""
         return (query - self.queries[kind]) @ (segments - self.item).T
 
     def standing(self, beyond: Tensor, kind: str) -> float:
-        """How far a match lies above the best of background queries, in their standard deviations."""
+        """How far a match lies above the best matches of background queries, in standard deviations."""
         mean, deviation = self.tops[kind]
         return ((beyond.diagonal().mean() - mean) / deviation.clamp(min=1e-6)).item()
 
@@ -87,17 +87,17 @@ class Background:
 
 
 def background_queries(embedder: Embedder) -> dict[str, Tensor]:
-    """Queries of each kind that the model knows and that mean nothing, (queries, K, size)."""
+    """Meaningless queries of each kind that the model embeds, (queries, K, size)."""
     made = {"video": _pictures, "audio": _sounds}
-    found: dict[str, Tensor] = {}
+    queries: dict[str, Tensor] = {}
     for kind in embedder.modalities:
         if kind in MODALITIES:
             clips = made[kind](embedder)
-            found[kind] = torch.cat([embedder.embed_batch([clip], kind, is_query=True) for clip in clips])
+            queries[kind] = torch.cat([embedder.embed_batch([clip], kind, is_query=True) for clip in clips])
         else:
             target = next(modality for modality in embedder.modalities if modality in MODALITIES)
-            found[kind] = embedder.embed_text(SENTENCES, target)
-    return found
+            queries[kind] = embedder.embed_text(SENTENCES, target)
+    return queries
 
 
 def mean_item(rows: pa.Table, num_segments: int) -> Tensor:

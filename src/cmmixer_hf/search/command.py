@@ -16,7 +16,7 @@ from .playlists import write_m3u, write_matches_csv
 from .queries import Answer, QueryPart
 from .searcher import Searcher
 
-UNUSABLE = 1  # the status where a query could not be asked
+UNUSABLE = 1  # exit status where a query could not be used
 SHOWN_PLACES = 3  # other places of a match in the table; JSON has all
 
 
@@ -24,7 +24,7 @@ def search(settings: SearchSettings) -> int:
     """Print the best items for each query; the index and the model are loaded once. Returns the status.
 
     Raises:
-        SourceError: no query can be asked so; a query that cannot be used alone is named, and the others are answered.
+        SourceError: of settings that fit no query; a single query that cannot be used is named, the others answered.
     """
     where = parse_conditions(settings.where)
     queries, plus, minus = _parts(settings)
@@ -50,7 +50,7 @@ def search(settings: SearchSettings) -> int:
 
 
 def _parts(settings: SearchSettings) -> tuple[list[QueryPart], list[QueryPart], list[QueryPart]]:
-    """Queries, and what bends them; words beside files bend them, and alone they are the query."""
+    """Queries, and what bends them; words beside files bend these, and alone they are the query."""
     if settings.k < 1:
         raise SourceError(f"-k is how many items to show, at least 1, got {settings.k}")
     queries, plus, minus = (list(map(QueryPart.parse, of)) for of in (settings.queries, settings.plus, settings.minus))

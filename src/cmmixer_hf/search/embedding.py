@@ -1,4 +1,4 @@
-"""Media files and words → segment embeddings, by any embedder, in batches, with what is wrong named."""
+"""Media files and words → segment embeddings, by any embedder, in batches; problems are reported by file."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -23,7 +23,7 @@ from .reading_ahead import ReadAhead
 class Cutting:
     """What to embed of a file: its sound or its picture, in sections as `media.cut_into_sections` cuts them.
 
-    `measure` is what to find out of it beside, as `measuring.measure` takes it.
+    `measure` says what else to measure of it, as `how` of `measuring.measure`.
     """
 
     modality: str = "audio"
@@ -34,7 +34,7 @@ class Cutting:
 
 @dataclass
 class FileEmbeddings:
-    """A file's usable sections in order, (start, end) with embeddings (K, size), and what is wrong with the others."""
+    """A file's usable sections in order, (start, end) with embeddings (K, size), and the problems of the others."""
 
     file: LibraryFile
     places: list[tuple[float, float]] = field(default_factory=list)
@@ -51,8 +51,8 @@ class FileEmbeddings:
 class _Part:
     """A section that was read, with the frames or windows of sound to embed: None where no section can be used.
 
-    The file is the `number`-th and has `count` sections; so many as `settled` are done with this one, which is more
-    than one where some before it cannot be used.
+    The file is the `number`-th and has `count` sections, `settled` of which are done with this one: more than one where
+    some before it cannot be used.
     """
 
     number: int
@@ -75,9 +75,9 @@ def embed_files(
     is_query: bool = False,
     progress: Callable[[int, int], None] = lambda begun, settled: None,
 ) -> Iterator[FileEmbeddings]:
-    """Embed files, in their order. What cannot be used is named in a file's `errors`; nothing raises for it.
+    """Embed files, in their order. A file's `errors` name what cannot be used of it; none is raised.
 
-    Each file is read once, by one thread; in memory are the sections that wait for the model.
+    Each file is read once, by one thread; only sections that wait for the model are in memory.
 
     Args:
         files: of a library, or of queries.
@@ -85,8 +85,8 @@ def embed_files(
         cutting: what of each file.
         batch_size: sections that the model embeds at once.
         num_workers: decoding threads.
-        is_query: the files are asked with; some models tell that apart.
-        progress: called with the number of sections of a file that was begun (0 for none), and of those now done.
+        is_query: as in [`Embedder.embed_batch`].
+        progress: called with the number of sections of a file that was opened (0 for none), and of sections now done.
 
     Raises:
         SourceError: the embedder does not know this modality.
@@ -141,7 +141,7 @@ def embed_texts(texts: Sequence[str], embedder: Embedder, target: str = "audio")
 
 
 def _take(done: FileEmbeddings, place: tuple[float, float], embeds: Tensor) -> None:
-    """Keep a section's embeddings; a NaN is as bad as what cannot be read."""
+    """Keep a section's embeddings, unless they hold a NaN, which is a problem like an unreadable section."""
     if embeds.isfinite().all():
         done.places.append(place)
         done.embeds.append(embeds)

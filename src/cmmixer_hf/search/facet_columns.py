@@ -1,4 +1,4 @@
-"""Which rows meet a filter: what they know under a key becomes a column when the key is first asked for."""
+"""Which rows meet a filter: the values of a key become a column when the key is first used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ A_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 @dataclass(frozen=True)
 class FacetColumn:
-    """What rows know under one key.
+    """The values of one key.
 
     Args:
         values: every different value, once.

@@ -29,11 +29,11 @@ from .index_facts import DamagedIndexError
 from .index_rows import PLACE, POOLED, SEGMENTS, Candidates, Vectors, Where, matrix, number_files, unpack_segments
 
 ROWS_PER_PART = 4096
-# A file is told from another by its size and this many blocks of it, evenly spread: all of a small file, and an
-# instant's work for one of gigabytes, whose end is what a full disk or a broken copy takes away.
+# A file's digest covers its size and this many blocks of it, evenly spread: all of a small file, and quick for one of
+# gigabytes; the last block detects a file that a full disk or a broken copy cut short.
 BLOCKS, BLOCK_BYTES = 16, 1 << 12
 INDEX_TYPES = ("flat", "ivf", "hnsw")
-# FAISS wants so many vectors for each list of an inverted file; searched are a share of the lists, but not too few.
+# FAISS wants so many vectors for each list of an inverted file; a share of the lists is searched, but at least so many.
 VECTORS_PER_LIST, SEARCHED_SHARE, SEARCHED_LISTS = 39, 1 / 16, 64
 NEIGHBOURS, BUILD_BREADTH, SEARCH_BREADTH = 32, 80, 256  # of the HNSW graph
 TRAINING_VECTORS_PER_LIST = 64
@@ -65,7 +65,7 @@ class FaissStore:
 
     @classmethod
     def open(cls, folder: Path, files: Mapping[str, Any]) -> "FaissStore":
-        """The store that [`save`] or [`update`] described by `files`.
+        """Open the store whose description, by [`save`] or [`update`], is `files`.
 
         Raises:
             DamagedIndexError: a file is missing, or is not the one that was written.
@@ -88,8 +88,8 @@ class FaissStore:
     def candidates(self, pooled: Vectors, k: int, where: Where) -> Iterator[Candidates]:
         """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
-        A filter is answered exactly, and so is a query for which an approximate index finds less than it should: where
-        `k` rows exist, `k` come back.
+        Filtered queries are exact, and so are those for which an approximate index finds too few: where `k` rows exist,
+        `k` are returned.
         """
         k = min(k, len(self))
         mask = self._facets.matching(where) if where else None
@@ -153,7 +153,7 @@ class FaissStore:
             yield pa.table(batch).filter(pc.is_in(batch["path"], wanted))
 
     def close(self) -> None:
-        """Nothing to let go of: files are mapped, not open."""
+        """Nothing to release: files are mapped, not open."""
 
     def save(self, folder: Path) -> dict[str, Any]:
         """Write everything into a folder; its description, for [`open`]."""
@@ -195,7 +195,7 @@ def update(
 ) -> dict[str, Any]:
     """Add rows to a folder's, without those whose path is in `drop`; the description of what then counts.
 
-    Parts that are full and keep all their rows stay as they are. What `files` describes is not touched.
+    Parts that are full and keep all their rows stay as they are. The files that `files` describes are not changed.
     """
     full, loose = [], []
     for name in files:
@@ -212,7 +212,7 @@ def update(
 
 
 def sweep(folder: Path, files: Mapping[str, Any]) -> None:
-    """Delete what earlier updates or killed ones left in a folder and `files` does not name."""
+    """Delete what earlier or killed updates left in a folder, except for `files`."""
     for pattern in ("part-*.arrow", "pooled-*.faiss", ".part-*.partial-*", ".pooled-*.partial-*"):
         for path in folder.glob(pattern):
             if path.name not in files:

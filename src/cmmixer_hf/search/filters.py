@@ -1,4 +1,4 @@
-"""What an item must have, as people write it: `genre=jazz`, `bpm=90..120`, `duration<180`."""
+"""Filters as users write them: `genre=jazz`, `bpm=90..120`, `duration<180`."""
 
 import math
 import re

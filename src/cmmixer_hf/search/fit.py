@@ -1,4 +1,4 @@
-"""`cmmixer fit`: a clip with a section of a track under it, as somebody would hear it who used what was found."""
+"""`cmmixer fit`: a clip with a section of a track as its music."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Candidates that are the same to a listener: sections of one file, and copies of it, fold under the best of them."""
+"""Group candidates that are one recording: sections of one file, and copies of it, under the best of them."""
 
 from collections.abc import Iterable, Sequence
 

@@ -25,7 +25,7 @@ from .milvus_store import MilvusStore
 
 # Candidates whose segments are compared; so many cost a third of a millisecond.
 CANDIDATES = 200
-# Of a match: standard deviations above background queries from which on it is more than chance.
+# Standard deviations above background queries from which on a match is more than chance.
 STANDS_OUT = 3.0
 
 __all__ = ["DamagedIndexError", "IndexFacts", "Match", "ModelMismatchError", "RetrievalIndex", "combine_queries"]
@@ -46,7 +46,7 @@ class Store(Protocol):
         """The rows of some files."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Release files and connections."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ class Match:
         item: its metadata; `path`, and `start` and `end` in seconds where it is a part of its file.
         score: the mean cosine over segments, in [−1, 1].
         similarity: cosine of each segment of the query (rows) with each of the item; `score` is its diagonal's mean.
-        also: what folds under it, best first: other sections of its file, and copies of the file under other names.
+        also: what is grouped under it, best first: other sections of its file, and copies of the file.
         asked: start and end in seconds of the part of a long query that it was found for.
-        standing: how far it lies above what background queries find, in their standard deviations; `None` where the
+        standing: how far it lies above the matches of background queries, in standard deviations; `None` where the
             index has no background.
-        beyond: `similarity` beyond what any two clips have in common at these places ([`Background.beyond`]); empty
+        beyond: `similarity` beyond the mean of any two clips at these positions ([`Background.beyond`]); empty
             where the index has no background.
     """
 
@@ -75,7 +75,7 @@ class Match:
 
     @property
     def stands_out(self) -> bool:
-        """Whether it fits better than what means nothing would; `True`, too, where that is not known."""
+        """Whether it fits better than a meaningless query would; `True`, too, where that is not known."""
         return self.standing is None or self.standing >= STANDS_OUT
 
     @property
@@ -94,7 +94,7 @@ class Match:
 
 
 class UnknownKeyError(ValueError):
-    """A filter asks for what no item has; the message says what there is."""
+    """A filter uses a key that no item has; the message lists those that exist."""
 
 
 class RetrievalIndex:
@@ -103,7 +103,7 @@ class RetrievalIndex:
     Args:
         facts: which model made the embeddings, and how.
         store: where the rows are.
-        background: what queries that mean nothing find in it.
+        background: statistics of background queries.
 
     Example:
 
@@ -140,8 +140,8 @@ class RetrievalIndex:
             identity: its digest, `Embedder.identity`, so that another model's queries can be refused.
             index_type: `"flat"` is exact; `"ivf"` and `"hnsw"` are for millions, and miss some.
             precision: of the segments: float16 moves a score by less than a thousandth, int8 by about a hundredth.
-            background: queries of each kind that mean nothing, from [`background_queries`], so that matches know how
-                they stand; they do not where there are none.
+            background: meaningless queries of each kind, from [`background_queries`], from which matches get their
+                `standing`; it is `None` where there are none.
 
         Raises:
             ValueError: the numbers of items and embeddings differ, there are none, or an embedding is not finite.
@@ -181,9 +181,9 @@ class RetrievalIndex:
             k: how many; fewer come back only where the index, or what meets the filter, has fewer.
             where: metadata that an item must have, `{"genre": "jazz", "bpm": Interval(90, 120)}`; of several values any
                 will do, and a list in an item's metadata has all of its members.
-            kind: what is asked with, `"video"`, `"audio"` or `"text"`, so that matches know how they stand.
-            candidates: rows, nearest by pooled vectors, whose segments are compared. More find what segments alone
-                can tell, at a third of a millisecond for each 200.
+            kind: of the query, `"video"`, `"audio"` or `"text"`, from which matches get their `standing`.
+            candidates: rows, nearest by pooled vectors, whose segments are compared. More find items that match by
+                segments alone, at a third of a millisecond for each 200.
 
         Raises:
             ValueError: the query has another shape or is not finite, `k` is less than 1, or no item has a key of
@@ -238,7 +238,7 @@ class RetrievalIndex:
     def _best(
         self, query: Tensor, kind: str | None, rows: Candidates, k: int, wanted: int, where: Where
     ) -> list[Match]:
-        """The best of each file; of more candidates where too many of them are parts of few files."""
+        """The best part of each file; more candidates are fetched while they come from fewer than `k` files."""
         best = self._best_of_each_file(query, rows, k, kind)
         while len(best) < k and len(rows) >= wanted:
             wanted *= 4
@@ -247,7 +247,7 @@ class RetrievalIndex:
         return best
 
     def filter_keys(self) -> list[str]:
-        """What a filter can ask for: the keys of all items' metadata, and those of an item's place."""
+        """The keys that a filter can use: those of all items' metadata, and those of an item's place."""
         found = {key for _, text in self.store.files().values() for key in known(json.loads(text))}
         return sorted(found | set(PLACE))
 
@@ -273,7 +273,7 @@ class RetrievalIndex:
         ]
 
     def _standing(self, query: Tensor, segments: Tensor, kind: str | None) -> dict[str, Any]:
-        """How a match stands against background queries, where that is known."""
+        """`standing` and `beyond` of a match, where they are known."""
         if kind is None or self.background is None or kind not in self.background.tops:
             return {}
         beyond = self.background.beyond(query, segments, kind)
@@ -301,7 +301,7 @@ class RetrievalIndex:
             self.background.save(folder)
 
     def measure_background(self, queries: Mapping[str, Tensor]) -> None:
-        """Ask the index what means nothing, and keep what that finds; an index of few files has no background.
+        """Search with background queries and keep their statistics; an index of few files has none.
 
         Args:
             queries: of each kind, (queries, K, size), from [`background_queries`].
@@ -374,15 +374,15 @@ def update_index(
 ) -> None:
     """Take the rows of some files out of an index and add others; make the index if it is not there yet.
 
-    Stopped at any moment, this leaves the index as it was, or (in Milvus) as the same call will complete it. That
-    `facts` fit what is there is for [`known_files`] to say.
+    Interrupted at any moment, this leaves the index as it was, or (in Milvus) as the same call will complete it.
+    [`known_files`] checks that `facts` fit the index.
 
     Args:
         folder: of the index.
         facts: what the index is afterwards.
         new: tables of [`rows.make_rows`], of files that are not in the index or in `drop`.
         drop: paths.
-        metadata: what else is to stand (as JSON) with files that stay, by path.
+        metadata: new metadata (JSON) of files that stay, by path.
     """
     metadata = metadata or {}
     files: dict[str, Any] = {}

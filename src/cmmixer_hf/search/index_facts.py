@@ -1,4 +1,4 @@
-"""What an index is and by which model it was made: the one JSON file of its folder that says what counts."""
+"""What an index is and by which model it was made: one JSON file of its folder, which also lists its data files."""
 
 import json
 import os
@@ -20,7 +20,7 @@ class DamagedIndexError(ValueError):
 
 
 class ModelMismatchError(ValueError):
-    """An index and what is asked of it come from different models; the message names both."""
+    """An index and a query or library belong to different models; the message names both."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class IndexFacts:
         return f"{self.model} ({self.identity[:8] or 'identity not known'})"
 
     def check_same_embeddings(self, other: "IndexFacts", where: str) -> None:
-        """Refuse to put what `other` describes into the index `where`, which this describes, if they do not fit.
+        """Refuse to add embeddings that `other` describes to the index `where`, which this describes, if they differ.
 
         Raises:
             ModelMismatchError: another model.
@@ -83,9 +83,9 @@ class IndexFacts:
 
 
 def write_facts(folder: Path, facts: IndexFacts, files: Mapping[str, Any]) -> None:
-    """Make `files` what counts in a folder, in one step. The model's folder is noted as seen from there, too.
+    """Make `files` the data files of an index, in one step. The model's path is noted relative to the folder, too.
 
-    Of a model that the index lies in, only its name is noted beside that: the two are never apart.
+    Where the index lies inside the model's folder, only the model's name is noted beside that.
     """
     note = {"format": FORMAT, **asdict(facts), "files": files}
     model = Path(facts.model).resolve()

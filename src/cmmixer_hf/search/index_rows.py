@@ -21,25 +21,25 @@ from ..models.similarity import pool_segments
 
 Vectors = npt.NDArray[np.float32]
 Precision = Literal["float16", "int8", "float32"]
-# How segments are kept. Whole numbers keep their direction alone, which is all there is to a vector of length 1.
+# How segments are kept. int8 keeps the direction alone, which is all there is to a vector of length 1.
 PRECISIONS: dict[str, pa.DataType] = {"float16": pa.float16(), "int8": pa.int8(), "float32": pa.float32()}
 # Key → values and `Interval`s, any of which will do; all keys must be met.
 Where = Mapping[str, Sequence[Any]]
 
 POOLED, SEGMENTS = "pooled_embeds", "segment_embeds"
 PLACE = ("path", "start", "end")
-MEASURED = "measured"  # the part of an item's metadata that its file tells, where nobody has said otherwise
+MEASURED = "measured"  # metadata read or measured from the file; the library's own metadata override it
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Rows that may be what is sought.
+    """Rows that may answer a query.
 
     Args:
         segments: their segment embeddings, (rows, K, size), each of length 1.
         files: (rows,) the same number for rows of one path; a row without a path has one of its own.
-        place: number of a row → its `path`, `start`, `end` and `stamp`, and `metadata` its metadata (JSON): both are
-            read of those alone that are shown.
+        place: number of a row → its `path`, `start`, `end` and `stamp`; `metadata` its metadata (JSON). Both are read
+            only for rows that are returned.
     """
 
     segments: Tensor
@@ -82,7 +82,7 @@ def make_rows(
     Args:
         items: `path`, `start` and `end` where known; everything else is metadata.
         segment_embeds: (items, K, size), L2-normalised.
-        stamps: what tells whether an item's file has changed since.
+        stamps: of the items' files, by which changes are detected.
         precision: of the segments in memory and on disk.
 
     Raises:
@@ -133,7 +133,7 @@ def with_precision(rows: pa.Table, num_segments: int, precision: Precision) -> p
 
 
 def metadata_json(metadata: Mapping[str, Any]) -> str:
-    """Metadata as a row keeps it; what JSON does not know becomes a string."""
+    """Metadata as a row keeps it; values that JSON cannot represent become strings."""
     return json.dumps(metadata, ensure_ascii=False, default=str)
 
 
@@ -155,7 +155,7 @@ def _item(metadata: str, place: Sequence[Any]) -> dict[str, Any]:
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is known of an item, on one level: what was measured, and over it what somebody has said.
+    """All metadata of an item, on one level: measured values, overridden by those of the library.
 
     >>> known({"title": "Ode", "measured": {"title": "track01", "bpm": 92.3}})
     {'title': 'Ode', 'bpm': 92.3}
@@ -195,7 +195,7 @@ def pool(segment_embeds: Tensor) -> Tensor:
 
 
 def facets(metadata: Mapping[str, Any]) -> list[str]:
-    """What a filter can ask for: `key=value` for each value, and for each member of a list.
+    """The facets that a filter matches: `key=value` for each value, and for each member of a list.
 
     >>> facets({"title": "Ode", "year": 1824, "tags": ["choir", "loud"], "label": None})
     ['title=Ode', 'year=1824', 'tags=choir', 'tags=loud']

@@ -1,4 +1,4 @@
-"""`cmmixer index`: a library → an index, on all processes, stopped and continued at will, kept up to date by new runs.
+"""`cmmixer index`: a library → an index, on all processes, resumable, and brought up to date by later runs.
 
 Each process embeds its share of the files and keeps what is done under `INDEX/unfinished` (which all must reach). When
 all are done, the first one makes the index of it in one step.
@@ -38,12 +38,12 @@ from .unfinished import PartWriter, Unfinished
 
 LEFT_OUT = "left_out.csv"
 SECTION_SECONDS = 30.0
-LONGEST_WAIT = timedelta(days=30)  # of a process for one that has more to do
+LONGEST_WAIT = timedelta(days=30)  # of a process for the slowest one
 
 
 @dataclass
 class Plan:
-    """What there is to do.
+    """What a run has to do.
 
     Args:
         stamps: of the files to embed, which are new or changed.
@@ -52,7 +52,7 @@ class Plan:
         drop: paths whose present rows go.
         unchanged: paths whose present rows stay, relabelled or not.
         vanished: paths in the index that the library does not have.
-        errors: what is wrong with files that are not even there.
+        errors: of files that cannot be opened.
     """
 
     stamps: dict[str, str] = field(default_factory=dict)
@@ -77,7 +77,7 @@ def build_index(settings: IndexSettings) -> None:
     old = read_facts(folder)[0] if has_facts(folder) else None
     modality = settings.modality or (old.modality if old else MODALITIES[1])
     library, notes = read_library(settings.library, modality)
-    # Without being told, accelerate takes processes that have no accelerator for strangers.
+    # Without `cpu`, accelerate does not join processes that have no accelerator.
     state = PartialState(cpu=not torch.accelerator.is_available())
     embedder = open_embedder(
         settings.model, state.device, num_segments=settings.num_segments or (old.num_segments if old else None)
@@ -110,7 +110,7 @@ def _check(settings: IndexSettings) -> None:
 
 
 def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: IndexFacts | None) -> IndexFacts:
-    """What the index will be; what is not asked for stays as it is."""
+    """What the index will be; settings that are not given stay as they are."""
     uri = settings.uri if settings.uri is None or "://" in settings.uri else os.path.abspath(settings.uri)
     if old and uri and uri != old.uri:
         raise SourceError(
@@ -136,7 +136,7 @@ def _facts(settings: IndexSettings, embedder: Embedder, modality: str, old: Inde
 
 
 def _wait_for_everyone(state: PartialState) -> None:
-    """Until all have done their share: one may need hours more than the patience of a process group lasts."""
+    """Wait until all have done their share: one may need hours more than the timeout of a process group."""
     if state.num_processes > 1:
         torch.distributed.barrier(torch.distributed.new_group(backend="gloo", timeout=LONGEST_WAIT))
 
@@ -204,7 +204,7 @@ def _embed(
 
 
 class SectionBar:
-    """Keeps a bar of sections up to date; files that are not begun yet count as many as those that are, on average."""
+    """Updates a bar of sections; files not yet opened are estimated to have the average number of sections."""
 
     def __init__(self, bar: Progress, files: int) -> None:
         self.bar, self.files, self.begun, self.known = bar, files, 0, 0
@@ -218,7 +218,7 @@ class SectionBar:
 
 
 def _finish(plan: Plan, facts: IndexFacts, folder: Path, unfinished: Unfinished, embedder: Embedder) -> None:
-    """Make the index of everything that was embedded, and say what came of it."""
+    """Make the index of everything that was embedded, and print a summary."""
     errors = plan.errors | unfinished.errors(plan.stamps)
     embedded = {path for rows in unfinished.rows(plan.stamps) for path in rows["path"].to_pylist()}
     _write_left_out(folder / LEFT_OUT, errors, keep=plan.unchanged | plan.vanished - plan.drop)
@@ -251,7 +251,7 @@ def _summary(plan: Plan, embedded: int, left_out: int) -> str:
 
 
 def _write_left_out(path: Path, errors: dict[str, list[str]], keep: set[str]) -> None:
-    """The table of what could not be used; lines on files that this run did not look into stay."""
+    """The table of files that could not be used; lines of files that this run did not read stay."""
     lines = [line for line in read_csv(path)[1:] if line[0] in keep and line[0] not in errors]
     lines += [[name, reason] for name, reasons in errors.items() for reason in reasons]
     write_csv(path, [["path", "reason"], *sorted(lines)])

@@ -16,7 +16,7 @@ MANIFEST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 @dataclass(frozen=True)
 class LibraryFile:
-    """A file of a library: its absolute path, what a manifest says of it, and what it tells of itself.
+    """A file of a library: its absolute path, its metadata in a manifest, and those measured from the file.
 
     `error` is why a row of a manifest, or a file by its name alone, cannot be used.
     """
@@ -28,7 +28,7 @@ class LibraryFile:
 
     @property
     def known(self) -> dict[str, Any]:
-        """Both, as a row keeps them; its title is the file's name where nobody says otherwise."""
+        """Both, as a row keeps them; the title is the file's name by default."""
         return {**self.metadata, MEASURED: {"title": Path(self.path).stem} | self.measured}
 
 
@@ -39,7 +39,7 @@ def read_library(library: str | os.PathLike, modality: str) -> tuple[list[Librar
     several videos) counts once, with the metadata of the first. What cannot be used is a file with an `error`.
 
     Returns:
-        The files, and what to tell about them.
+        The files, and notes on them for the user.
 
     Raises:
         SourceError: there is no such library, or it names no file.
@@ -86,7 +86,7 @@ def _file(path: Path, metadata: dict[str, Any]) -> LibraryFile:
 
 
 def stamp(path: str, *, content: bool = False) -> str:
-    """What tells whether a file has changed: size and time of its last change, and a digest of its content if wanted.
+    """A stamp by which changes of a file are detected: size, time of change, and optionally a digest of the content.
 
     Raises:
         OSError: there is no such file.
@@ -99,7 +99,7 @@ def stamp(path: str, *, content: bool = False) -> str:
 
 
 def same_stamp(old: str | None, new: str) -> bool:
-    """Whether a file is the one it was: by content where both stamps know it, else by size and time.
+    """Whether a file is unchanged: by content where both stamps have it, else by size and time.
 
     >>> same_stamp("5:1000", "5:1000:ab"), same_stamp("5:1000:ab", "5:2000:ab"), same_stamp("5:1000:ab", "5:1000:cd")
     (True, True, False)

@@ -17,8 +17,8 @@ LONGEST_TITLE = 40
 def draw_match(match: Match) -> "Image":
     """Cosines of the query's segments (rows) with the item's (columns); the score is the mean of the framed diagonal.
 
-    Where the index has a background, what any two clips have in common at these places is taken away: segments carry
-    their place in the clip, and would draw a diagonal for any film and any music.
+    Where the index has a background, the mean of any two clips at these positions is subtracted: segments encode their
+    position in the clip, which gives a diagonal for any film and any music.
 
     Returns:
         a Pillow image: `.save("match.png")` writes it.

@@ -1,4 +1,4 @@
-"""What a media file tells of itself: its tags, and by one pass over its sound how loud and how fast it is.
+"""Metadata of a media file: its tags, and by one pass over its sound its loudness and tempo.
 
 Loudness is the integrated one of ITU-R BS.1770, as FFmpeg's `ebur128` measures it. Tempo is librosa's, on the middle
 [`TEMPO_SECONDS`] of a file; it is often wrong by a factor of two, and means nothing where its confidence is low.
@@ -36,25 +36,25 @@ QUIETEST = -69.0  # LUFS; below its gate of -70 nothing is measured
 
 
 def measure(path: str, modality: str = "audio", how: str = "all") -> dict[str, Any]:
-    """What a file tells of itself: its tags and `duration` in seconds; `loudness` in LUFS, `bpm` and `bpm_confidence`.
+    """Metadata of a file: its tags and `duration` in seconds; `loudness` in LUFS, `bpm` and `bpm_confidence`.
 
     Args:
         path: of the file.
-        modality: `"audio"`, or `"video"`, whose sound is not listened to but whose `width` and `height` are noted.
+        modality: `"audio"`, or `"video"`, of which `width` and `height` are noted and the sound is not measured.
         how: `"tags"` decodes nothing; `"all"` decodes the sound once; `"none"` does not open the file.
 
-    A file that cannot be read to its end has what could be measured before.
+    Of a file that cannot be read to its end, the values measured before are returned.
     """
-    told: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if how == "none":
-        return told
+        return metadata
     with suppress(MediaError), open_source(path) as source:
-        told |= read_tags(source) | {"duration": round(source.duration, 2)}
+        metadata |= read_tags(source) | {"duration": round(source.duration, 2)}
         if modality == "video" and source.video:
-            told |= {"width": source.video.codec_context.width, "height": source.video.codec_context.height}
+            metadata |= {"width": source.video.codec_context.width, "height": source.video.codec_context.height}
         elif how == "all" and source.audio:
-            told |= _listen(source)
-    return told
+            metadata |= _listen(source)
+    return metadata
 
 
 def read_tags(source: Source) -> dict[str, str]:
@@ -83,8 +83,8 @@ def _listen(source: Source) -> dict[str, float]:
         meter.add(frame)
         if start <= (source.seconds(frame) or 0.0) <= end:
             pieces += [part.to_ndarray()[0] for part in mono.resample(frame)]
-    told = {} if meter.loudness is None else {"loudness": round(meter.loudness, 1)}
-    return told | (tempo(np.concatenate(pieces)) if pieces else {})
+    measured = {} if meter.loudness is None else {"loudness": round(meter.loudness, 1)}
+    return measured | (tempo(np.concatenate(pieces)) if pieces else {})
 
 
 class LoudnessMeter:

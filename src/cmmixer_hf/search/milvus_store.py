@@ -48,7 +48,7 @@ FETCHED = (*PLACE, "stamp", "metadata", SEGMENTS)
 
 
 class MilvusError(OSError):
-    """A Milvus does not answer, or cannot do what it is asked; the message says which and what."""
+    """A Milvus does not answer, or a request to it fails; the message names both."""
 
 
 class MilvusStore:
@@ -72,7 +72,7 @@ class MilvusStore:
             self.client.load_collection(self.collection)
 
     def close(self) -> None:
-        """Let go of the server, or of the file, which no other process may open before."""
+        """Close the connection, or the file, which no other process may open before."""
         self.client.close()
 
     def __len__(self) -> int:
@@ -121,7 +121,7 @@ class MilvusStore:
     def candidates(self, pooled: Vectors, k: int, where: Where) -> Iterator[Candidates]:
         """For each query (queries, size) the `k` rows with the most similar pooled vectors that meet the filter.
 
-        Where an approximate index finds fewer, it is asked again as broadly as it can be.
+        Where an approximate index finds fewer, the search is repeated at its greatest breadth.
         """
         conditions = [self._condition(key, values) for key, values in where.items()]
         for query in pooled:
@@ -184,7 +184,7 @@ class MilvusStore:
         """Add rows in place of what their files have; take out those of other files in `drop`.
 
         It may be stopped at any moment and run again with the same rows: a row's id follows from its place. A file that
-        is replaced is never absent meanwhile, for what is old goes last.
+        is replaced is never absent meanwhile, for its old rows are deleted last.
         """
         stamps: dict[str, str] = {}
         for table in new:

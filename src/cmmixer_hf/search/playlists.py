@@ -1,4 +1,4 @@
-"""What was found as files that other programs open: a table for a spreadsheet, a playlist for a player."""
+"""Matches as files for other programs: a table for a spreadsheet, a playlist for a player."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from ..files import atomic_file, readable, write_csv
 from .index import Match
 from .measuring import one_line
 
-# A query, and what was found for it.
+# A query and its matches.
 Found = tuple[str, Sequence[Match]]
 VLC_PLACES = (("start", "start"), ("stop", "end"))  # in VLC's words, and in ours
 FIRST_COLUMNS = ("query", "rank", "score", "title", "artist", "path", "start", "end")

@@ -1,4 +1,4 @@
-"""What an index is asked: files and words, as people write them, and what came back."""
+"""Queries to an index, files and words as users write them, and their answers."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,13 +13,13 @@ WORDS = "text:"  # begins a part of a query that is words, not a file
 
 @dataclass(frozen=True)
 class QueryPart:
-    """A file, with the side of it that is meant, or words, and a weight.
+    """A file, with the modality of it that is meant, or words, and a weight.
 
     Args:
         path: of a video or audio file; empty where `text` is given.
         modality: `"video"` or `"audio"` of the file; its picture where it has one and the model sees, by default.
-        weight: it counts so many times.
-        text: words that describe what is looked for, for models that know words.
+        weight: factor of its embedding.
+        text: a description in words, for models that embed text.
     """
 
     path: str = ""
@@ -79,7 +79,7 @@ AnyQuery = str | Path | QueryPart
 
 @dataclass(frozen=True)
 class Answer:
-    """What one query found, or why it could not be asked.
+    """The matches of one query, or why it could not be used.
 
     Args:
         query: what was asked.
@@ -104,5 +104,5 @@ class Answer:
 
     @property
     def stands_out(self) -> bool:
-        """Whether any of its matches is better than chance would have it; `True`, too, where that is not known."""
+        """Whether any of its matches is better than chance; `True`, too, where that is not known."""
         return not self.matches or any(match.stands_out for match in self.matches)

@@ -1,4 +1,4 @@
-"""Read several files at once, in threads, while what was read before is worked on."""
+"""Read several files at once, in threads, while earlier ones are processed."""
 
 from collections.abc import Callable, Generator, Iterable
 from contextlib import suppress
@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PATIENCE = 0.1  # seconds after which a thread that waits for room looks whether it is still needed
+PATIENCE = 0.1  # seconds after which a thread that waits for room checks whether it is still needed
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class ReadAhead(Generic[Item, Result]):
         read: gives the results of an item, one after the other.
         items: are taken when a thread is free.
         num_threads: that read, at least one.
-        room: results that may wait; then the threads do.
+        room: results that may wait; the threads pause when it is full.
     """
 
     def __init__(

@@ -88,7 +88,7 @@ class Searcher:
 
         Raises:
             MediaError: a file cannot be used.
-            SourceError: the model knows no words, or not this modality.
+            SourceError: the model does not embed words, or not this modality.
         """
         (answer,) = self.search_many([query], plus=plus, minus=minus, k=k, where=where)
         if answer.error:
@@ -105,7 +105,7 @@ class Searcher:
         where: Mapping[str, Any] | None = None,
         long_query: LongQuery = "best",
     ) -> list[Answer]:
-        """Ask many queries at once; one that cannot be used has its error in its answer, and the others theirs.
+        """Ask many queries at once; the answer of one that cannot be used holds its error.
 
         Args:
             queries: as in calling the searcher.
@@ -115,7 +115,7 @@ class Searcher:
                 `"parts"` gives one answer a part.
 
         Raises:
-            MediaError, SourceError: what all queries need cannot be used: a part of `plus` or `minus`.
+            MediaError, SourceError: a part of `plus` or `minus` cannot be used.
             ValueError: `k` is less than 1, or no item has a key of `where`.
         """
         parts = list(map(QueryPart.of, queries))
@@ -189,7 +189,7 @@ class Searcher:
         }
 
     def _modality(self, part: QueryPart) -> str:
-        """The side of a file that is meant.
+        """Which modality of a file is meant.
 
         Raises:
             SourceError: the model does not know it.

@@ -2,8 +2,8 @@
 `[sentence]`).
 
 A clip's embedding is its K segments side by side, (K · size) with norm 1: the cosine of two is then the score that
-Eq. 2 trains, the mean over segments (§3.4). Which side of a file is meant is what a prompt says: a query is a picture
-and a document a sound, unless told otherwise.
+Eq. 2 trains, the mean over segments (§3.4). A prompt says which modality of a file is meant: by default
+queries are pictures and documents are sounds.
 """
 
 import json
@@ -65,7 +65,7 @@ class RetrieverModule(InputModule):
 
     @property
     def modalities(self) -> list[Any]:
-        """What it takes: files or arrays of either side, or both in a dictionary."""
+        """What it takes: files or arrays of either modality, or both in a dictionary."""
         return [*MODALITIES, tuple(MODALITIES), tuple(reversed(MODALITIES))]
 
     def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class RetrieverModule(InputModule):
         return features | {"sentence_embedding": segments.flatten(1) / segments.shape[1] ** 0.5}
 
     def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
-        """Write the model and its processor as always, and what mteb looks for: that it takes video and sound."""
+        """Write the model and its processor as always, and the note that mteb reads: that it takes video and sound."""
         self.model.save_pretrained(output_path)
         self.processor.save_pretrained(output_path)
         with atomic_file(Path(output_path) / "sentence_bert_config.json") as partial:
@@ -129,7 +129,7 @@ class RetrieverModule(InputModule):
 
 
 def _sides(given: Any, prompt: str | None) -> dict[str, Any]:
-    """What is given of a clip by its side."""
+    """What is given of a clip, by modality."""
     if isinstance(given, Mapping):
         if given.keys() >= {"array", "sampling_rate"}:
             return {"audio": given}

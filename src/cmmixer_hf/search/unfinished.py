@@ -1,4 +1,4 @@
-"""Embeddings of a run that is not finished: parts in a folder, each whole or absent, so that the next run goes on."""
+"""Embeddings of an unfinished run: parts in a folder, each whole or absent, with which the next run continues."""
 
 import json
 import shutil
@@ -17,7 +17,10 @@ from .faiss_store import read_part, write_part
 from .index_facts import IndexFacts
 from .index_rows import make_rows, row_schema
 
-SECONDS_PER_PART, SECTIONS_PER_PART = 30.0, 4096  # what a kill may cost, and what may wait in memory
+SECONDS_PER_PART, SECTIONS_PER_PART = (
+    30.0,
+    4096,
+)  # at most so much is lost when the run is killed, and so many wait in memory
 ERRORS = b"errors"  # in a part's schema: path → [stamp, reasons]
 
 
@@ -34,7 +37,7 @@ class Unfinished:
         self.facts = facts
 
     def claim(self) -> None:
-        """Write down what is being embedded.
+        """Record what is being embedded.
 
         Raises:
             ModelMismatchError: the folder holds embeddings of another model, or that were made in another way.
@@ -46,7 +49,7 @@ class Unfinished:
             partial.write_text(json.dumps(asdict(self.facts)))
 
     def done(self) -> dict[str, str]:
-        """The stamp of every file that needs no second look, by path."""
+        """The stamp of every file that is done, by path."""
         stamps: dict[str, str] = {}
         for part in self._parts():
             stamps |= dict(zip(part["path"].to_pylist(), part["stamp"].to_pylist(), strict=True))

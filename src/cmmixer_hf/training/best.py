@@ -1,4 +1,4 @@
-"""Which weights of a run scored best on clips that it does not train on, and when to stop waiting for better ones."""
+"""Which weights of a run scored best on held-out clips, and early stopping."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: the newest few are kept, and one that was damaged later is noticed."""
+"""Checkpoints that are whole or absent: the newest few are kept, and later damage is detected."""
 
 import errno
 import json
@@ -119,7 +119,7 @@ def _damage(path: Path) -> str | None:
 
 @contextmanager
 def _full_disk_in_words(folder: Path) -> Iterator[None]:
-    """Every library says it in another way, or not at all; what the disk has left tells it apart."""
+    """Raise [`CheckpointError`] for a full disk, which libraries report in different ways; its free space decides."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -137,7 +137,7 @@ def _full_disk_in_words(folder: Path) -> Iterator[None]:
 WEIGHTS, TRAINED, REST = "model.safetensors", "trained.safetensors", "training.pt"
 # Settings of how long a run is: its number of steps stands for them.
 LENGTH = {"epochs", "max_steps", "patience", "best_metric"}
-# Facts in a configuration about the place where it was made, loaded or shared.
+# Fields of a configuration that depend on where it was made, loaded or shared.
 NOT_OF_THE_RUN = {
     *(f"model.{name}" for name in ("transformers_version", "architectures", "_name_or_path", "dtype", "auto_map")),
     *("extractor.auto_map", "extractor.processor_class"),
@@ -147,10 +147,10 @@ NOT_OF_THE_RUN = {
 def identity(
     settings: TrainingSettings, order: RunOrder, *, model: PreTrainedModel, extractor: CMMixerFeatureExtractor
 ) -> dict[str, Any]:
-    """What must be equal for a run to go on from another's checkpoint and still be the same run.
+    """What must be equal for a run to continue from a checkpoint.
 
     That is every setting that is not free, a script's own ones among them, the configurations of model, adapters and
-    extractor, the clips, and how they are dealt out ([`_batches`]).
+    extractor, the clips, and how they are batched ([`_batches`]).
     """
     sizes = list(order.shard_sizes)
     inner = without_adapters(model)
@@ -169,7 +169,7 @@ def identity(
 
 
 def _batches(settings: TrainingSettings, order: RunOrder, *, clips_compete: bool) -> dict[str, int]:
-    """What of the batches is part of a run.
+    """The part of the batches that must stay the same.
 
     In general processes may change places with accumulation. Of a contrastive loss the negatives are the clips of one
     batch of all processes: they may change places with a larger batch, but never with accumulation, which adds none.
@@ -181,7 +181,7 @@ def _batches(settings: TrainingSettings, order: RunOrder, *, clips_compete: bool
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know, of an adapter's configuration: sets of names, and words of an enumeration."""
+    """Values of an adapter's configuration that JSON cannot represent: sets of names, members of an enumeration."""
     return sorted(value) if isinstance(value, (set, frozenset)) else str(value)
 
 
@@ -189,7 +189,7 @@ class RunState:
     """The model, its optimiser and all else that a run needs to go on, as the files of a checkpoint.
 
     A checkpoint can be loaded with `from_pretrained` too. The main process alone writes and reads it; the others get
-    what they need from there, so that their hosts need not see the folder.
+    what they need from it, so that their hosts do not need the folder.
 
     Args:
         accelerator: made the two that follow ready.

@@ -1,4 +1,4 @@
-"""What a training asks of the machine: its time, said before it begins, and its memory, when that was not enough."""
+"""Resources of a training: a warning of its time before it begins, and advice when memory does not suffice."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""How a run goes: losses become a history, lines of metrics, a progress bar and what trackers show."""
+"""The log of a run: its losses as a history, lines of metrics, a progress bar and values for trackers."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from .run_folder import RunFolder
 from .settings import TrainingSettings
 
 LOSSES = ("loss", "video_loss", "audio_loss", "contrastive_loss", "kl_loss", "matching_loss")
-# What differs between two runs of the same training.
+# Entries that differ between two runs of the same training.
 TIMINGS = ("samples_per_second", "waiting", "memory_gb")
 _ADVICE = (
     "try a smaller learning rate, a longer warm-up, a smaller max_gradient_norm, or mixed_precision=no, in another "
@@ -70,7 +70,7 @@ class TrainingLog:
         self._restart_clock()
 
     def timed(self, items: Iterable[_Item]) -> Iterator[_Item]:
-        """The items, with the time that each was waited for."""
+        """The items, adding the time waited for each to the share `waiting`."""
         iterator = iter(items)
         while True:
             started = time.perf_counter()

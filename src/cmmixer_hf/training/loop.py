@@ -191,7 +191,7 @@ class _Run:
         self.start_trackers()
 
     def start_trackers(self) -> None:
-        """Tell the trackers which run this is; what they write here goes to a folder of their own."""
+        """Start the trackers; what they write locally goes to a folder of their own."""
         name = self.folder.path.name
         own = {"trackio": {"name": name}, "wandb": {"name": name, "dir": str(self.folder.path / "trackers")}}
         flat = {setting: str(value) for setting, value in asdict(self.settings).items()}
@@ -202,7 +202,7 @@ class _Run:
     def batches(self) -> Iterator[tuple[int, Batch]]:
         """This process's batches from where the run stands, each with its number in the whole run.
 
-        They end with the last step, or where no better score is waited for any more.
+        They end with the last step, or where `patience` is exhausted.
         """
         if self.best.exhausted:
             return

@@ -6,7 +6,7 @@
 | `settings.yaml` or `training_settings.json` | how it was trained |
 | `environment.json`, `metrics.jsonl` | on what, for how long |
 | `evaluation.json` | scores ([`read_scores`]) |
-| `card.yaml` | what no other file says: the fields of [`CardFacts`] |
+| `card.yaml` | facts that no other file holds: the fields of [`CardFacts`] |
 """
 
 import json
@@ -33,7 +33,7 @@ from .settings import FREE
 _TEMPLATE = Path(__file__).with_suffix(".md")
 APACHE = "apache-2.0"
 PACKAGE = "cmmixer_hf"
-# What a class does, what it is for, and how the Hub calls that, by the end of its name.
+# What a class does, its purpose, and the Hub's name of its task, by the end of the class's name.
 KINDS = {
     "ForPreTraining": (
         "A masked autoencoder of video and audio.",
@@ -67,7 +67,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a checkpoint's files cannot say.
+    """Facts that a checkpoint's files do not hold.
 
     Args:
         name: on the Hub (`you/model`); the folder's name by default.

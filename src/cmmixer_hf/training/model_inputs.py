@@ -1,4 +1,4 @@
-"""From clips to the arguments of a model's forward: what it takes decides what is read, decoded and made."""
+"""From clips to the arguments of a model's forward, whose signature decides what is read, decoded and made."""
 
 import inspect
 from functools import partial
@@ -70,7 +70,7 @@ class ModelInputs:
                 self.labels.truths({"clip_id": name, "labels": labels})
 
     def needed(self, clips: Any) -> Any:
-        """The same clips without the columns that no batch is made of, which are then not read."""
+        """The same clips without the columns that no batch needs, which are then not read."""
         if not hasattr(clips, "select_columns"):
             return clips
         read = {"clip_id", "track_id", "num_segments", *self.columns, *self.unchanged}

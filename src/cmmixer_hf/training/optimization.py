@@ -96,7 +96,7 @@ def make_optimizer(model: PreTrainedModel, settings: TrainingSettings) -> torch.
 
 
 def set_learning_rates(schedule: LambdaLR) -> None:
-    """Rates of the place where a restored `schedule` stands: another one than it was saved with may be longer."""
+    """Set the learning rates of a restored `schedule`'s step, which differ where the run was made longer."""
     groups = schedule.optimizer.param_groups
     for group, rate, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
         group["lr"] = rate * factor(schedule.last_epoch)

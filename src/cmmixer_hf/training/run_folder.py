@@ -22,7 +22,7 @@ from ..pictures.strips import RGB, png_bytes
 from .settings import write_settings
 
 LOCK = "training.lock"
-# What a run writes, and what must therefore not lie in a folder that no run has written.
+# Files that a run writes; in a folder that is not a run's they would be overwritten, so that it is refused.
 OWN_FILES = (
     *(
         "environment.json",
@@ -37,7 +37,7 @@ OWN_FILES = (
     *("config.json", "model.safetensors", "processor_config.json", "README.md"),
 )
 NOT_UPLOADED = ["checkpoints/*", "best/*", "trackers/*", LOCK]
-# Seconds. Workers of a killed run keep its lock until they notice that it is gone.
+# Seconds. Workers of a killed run hold its lock until they end.
 LOCK_PATIENCE = 10.0
 
 
@@ -46,7 +46,7 @@ class RunFolderError(OSError):
 
 
 class RunFolder:
-    """What a run leaves behind, each part whole or absent.
+    """The files of a run, each whole or absent.
 
     `environment.json`, which marks the folder as a run's, `settings.yaml` (for `--config`), `metrics.jsonl` (the
     history, an entry a line), `curves.png` (with Matplotlib), `pictures/`, `trackers/`, `checkpoints/`, `best/`, and at
@@ -86,7 +86,7 @@ class RunFolder:
             return False
 
     def begin(self, settings: Any, history: Sequence[dict[str, float]], *, processes: int) -> None:
-        """Write down what is about to run; metrics from after the checkpoint that it goes on from are dropped."""
+        """Record environment and settings; metrics from after the checkpoint that it goes on from are dropped."""
         with atomic_file(self.path / "environment.json") as partial:
             partial.write_text(json.dumps(describe_environment(processes), indent=2), encoding="utf-8")
         with atomic_file(self.path / "settings.yaml") as partial:

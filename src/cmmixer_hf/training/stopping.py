@@ -1,4 +1,4 @@
-"""Stopping a run where it can go on: SIGTERM, which a scheduler sends, and Ctrl-C wait for the end of a step."""
+"""Stopping a run so that it can be resumed: SIGTERM, which schedulers send, and Ctrl-C wait for the end of a step."""
 
 import signal
 import socket
@@ -55,16 +55,16 @@ class StopSignals:
         self._at_exit.close()
 
     def _answer_at_once(self) -> None:
-        ours, pythons = socket.socketpair()
-        pythons.setblocking(False)
-        answering = threading.Thread(target=_answer, args=(ours,), daemon=True)
+        receiver, sender = socket.socketpair()
+        sender.setblocking(False)
+        answering = threading.Thread(target=_answer, args=(receiver,), daemon=True)
         answering.start()
-        before = signal.set_wakeup_fd(pythons.fileno(), warn_on_full_buffer=False)
-        # From the last to the first: Python writes to its end no longer, the thread is told to end, and does.
-        self._at_exit.callback(ours.close)
-        self._at_exit.callback(pythons.close)
+        before = signal.set_wakeup_fd(sender.fileno(), warn_on_full_buffer=False)
+        # Called in reverse: Python stops writing to its socket, 0 asks the thread to end, and it is joined.
+        self._at_exit.callback(receiver.close)
+        self._at_exit.callback(sender.close)
         self._at_exit.callback(answering.join)
-        self._at_exit.callback(pythons.send, b"\0")
+        self._at_exit.callback(sender.send, b"\0")
         self._at_exit.callback(signal.set_wakeup_fd, before)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

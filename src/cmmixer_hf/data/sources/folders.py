@@ -14,16 +14,16 @@ from ..prepared_clips import SourceError
 
 SPLIT_FOLDERS = frozenset({"train", "training", "val", "valid", "validate", "validation", "dev", "test", "eval"})
 BRACKETED_ID = re.compile(r"\[([\w-]{11})\]$")  # yt-dlp's own names: "title [id].mp4"
-# What file servers, Windows and macOS keep beside a user's files; names with a dot in front are such too.
+# Folders of file servers, Windows and macOS beside a user's files; names that begin with a dot are ignored, too.
 SYSTEM_FOLDERS = frozenset(
     {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__MACOSX", "lost+found"}
 )
-KINDS_SHOWN = 8  # kinds of files that were not taken
+KINDS_SHOWN = 8  # kinds of ignored files
 
 
 @dataclass(frozen=True)
 class FolderContent:
-    """The media files under a folder, sorted, and how many others there are, by suffix or kind."""
+    """The media files under a folder, sorted, and counts of all other files by suffix or kind."""
 
     media: list[Path]
     others: Counter[str]
@@ -130,7 +130,7 @@ def _why_not(entry: os.DirEntry[str]) -> str | None:
 
 
 def clips_of_files(files: Sequence[str | os.PathLike[str]]) -> list[ClipSpec]:
-    """Whole files as clips. A clip is called as its file, with as much of the path as tells it from all others.
+    """Whole files as clips. A clip's id is its file name, with as much of the path as makes it unique.
 
     >>> [clip.clip_id for clip in clips_of_files(["a/1.mp4", "a/2.mp4"])]
     ['1', '2']

@@ -14,7 +14,7 @@ names a file:
 | labels | several: a list in JSONL, separated by `;` in CSV |
 | split, fold, group | as in [`ClipSpec`] |
 | start, end | seconds of the files to use |
-| audio_start, audio_end | seconds of the sound, where they are others |
+| audio_start, audio_end | seconds of the sound, where they differ |
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -79,13 +79,13 @@ def read_manifest(manifest: Path, media: Path | None = None) -> list[ClipSpec]:
 
 
 def names_files(columns: Iterable[str]) -> bool:
-    """Whether one of the columns of a table holds names of files; a table without columns is left to its reader."""
+    """Whether one of a table's columns names files; true for a table without columns, which its reader will report."""
     columns = list(columns)
     return not columns or any(ALIASES.get(name, name) in FILES for name in columns)
 
 
 def unused_columns(manifest: Path) -> list[str]:
-    """Columns of a manifest's first row that mean nothing here; a misspelt one is among them."""
+    """Columns of a manifest that are ignored, such as misspelt ones."""
     return [name for name in column_names(manifest, COLUMN_NAMES) if name not in COLUMN_NAMES]
 
 

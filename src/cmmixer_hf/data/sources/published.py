@@ -21,7 +21,7 @@ NUMBER = re.compile(r"\d+(\.\d+)?")
 AUDIOSET_CLASSES = "class_labels_indices.csv"
 SECONDS = 10.0  # of VGGSound's clips
 
-ClipsAndNotes = tuple[list[ClipSpec], list[str]]  # clips, and what to tell about them
+ClipsAndNotes = tuple[list[ClipSpec], list[str]]  # clips, and notes on them for the user
 Records = Sequence[Sequence[str]]
 
 
@@ -114,7 +114,7 @@ MGSV_COLUMNS = (
 
 @dataclass(frozen=True)
 class PublishedList:
-    """A kind of list: what reads it, how its first records tell it from all others, and what one looks like."""
+    """A kind of list: what reads it, whether first records are of this kind, and an example of one."""
 
     read: Callable[[Path, Path | None], ClipsAndNotes]
     fits: Callable[[Records], bool]

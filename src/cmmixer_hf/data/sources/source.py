@@ -27,12 +27,12 @@ from .streams import STREAM_KINDS, ClipSpecs, SourceStream
 from .tables import JSON_SUFFIXES, TABLE_SUFFIXES, column_names, csv_records
 
 STREAMED_SUFFIXES = {".tar": "webdataset", ".parquet": "parquet"}
-FIRST_LINES = 50  # of a table, which tell what it is
+FIRST_LINES = 50  # of a table, from which its format is recognised
 
 
 @dataclass(frozen=True)
 class ClipSource:
-    """What was found: the format, the clips, and what the reader has to say about them."""
+    """A source as it was read: its format, its clips, and notes on them for the user."""
 
     format: str
     clips: ClipSpecs

@@ -41,7 +41,7 @@ _Part = tuple[str, Iterable[TableRow]]  # a split's name, and rows of it
 
 
 class SourceStream:
-    """Clips in the order of their data set, which can be gone through again and again; nobody knows how many.
+    """Clips in the order of their data set, which can be iterated repeatedly; their number is not known.
 
     Args:
         source: folder or file, or the name of a data set on the Hub.
@@ -97,7 +97,7 @@ def _archives(source: Path, kind: str) -> Sequence[_Part]:
 
 
 class _Rows:
-    """The rows of a file, from its first one on each time that somebody goes through them."""
+    """The rows of a file; each iteration begins with the first one."""
 
     def __init__(self, read: Callable[..., Iterator[TableRow]], *arguments: Any):
         self.read, self.arguments = read, arguments
@@ -131,7 +131,7 @@ def _undecoded(stream: IterableDataset) -> IterableDataset:
 
 
 def _dataset_rows(stream: IterableDataset, where: str) -> Iterator[TableRow]:
-    """Rows of all files of a data set; one that breaks off costs no other."""
+    """Rows of all files of a data set; one that breaks off does not affect the others."""
     names, number = class_columns(stream.features or {}), -1
     for place in range(stream.num_shards):
         try:
@@ -163,7 +163,7 @@ def _clip(row: TableRow, split: str, name: str, folder: Path, remote: bool) -> C
 
 
 def _media(value: Any, where: str, column: str, folder: Path, remote: bool) -> Media:
-    """A column's value: bytes, a path, or `datasets`' record of both. Addresses are called on the Hub alone."""
+    """A column's value: bytes, a path, or `datasets`' record of both. Only addresses on the Hub are fetched."""
     if isinstance(value, Blob):
         return value
     record = value if isinstance(value, Mapping) else {"path" if isinstance(value, str) else "bytes": value}

@@ -1,4 +1,4 @@
-"""Text tables, CSV, TSV and JSONL, row by row: a row that cannot be read is named and costs no other one."""
+"""Text tables, CSV, TSV and JSONL, row by row: a row that cannot be read is named, and the others are still read."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def read_rows(table: Path, known: Collection[str]) -> Iterator[TableRow]:
 
     Args:
         table: CSV, TSV or JSONL; separators may be any of [`DELIMITERS`].
-        known: names of columns, which are found in any case and with blanks for `_`.
+        known: names of columns, matched in any case and with blanks for `_`.
 
     Raises:
         SourceError: the table has no rows.
@@ -48,7 +48,7 @@ def read_rows(table: Path, known: Collection[str]) -> Iterator[TableRow]:
 
 
 def read_lines(table: Path) -> list[str]:
-    """A table's lines; bytes that are not UTF-8 become what no text holds, so that their row alone is refused."""
+    """A table's lines; bytes that are not UTF-8 become surrogates, so that only their row is refused."""
     with table.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         return list(file)
 

@@ -1,4 +1,4 @@
-"""What the baselines of Table 2 see of a clip: one frozen feature vector a segment, from an encoder or made by hand."""
+"""Inputs of the baselines of Table 2: one frozen feature vector a segment, from an encoder or hand-made statistics."""
 
 import copy
 
@@ -62,8 +62,9 @@ class FrozenFeaturesConfig(PreTrainedConfig):
     r"""Configuration of [`FrozenFeatures`].
 
     Args:
-        source (`"encoder"`, `"colour_statistics"` or `"mel_statistics"`): a network, or `feature_statistics.py`.
-        encoder_config (`dict` or `PreTrainedConfig`, *optional*): of the network; [`CMMixerConfig`] by default. Else an
+        source (`"encoder"`, `"colour_statistics"` or `"mel_statistics"`): a network, or
+            statistics of frames or of spectrograms.
+        encoder_config (`dict` or `PreTrainedConfig`, *optional*): of the network; [`CMMixerConfig`] by default, else an
             image model (it takes `pixel_values`) or an audio spectrogram transformer (it has `num_mel_bins`).
         pooling (`"mean"` or `"pooler"`): the mean of `last_hidden_state`, or the model's own `pooler_output`: CLIP was
             trained with it, many image models get it at random. Of our own encoder it is always the mean.

@@ -1,4 +1,4 @@
-"""What the baselines of Table 2 share: standardised frozen features, and the surface of CMMixerForRetrieval."""
+"""Base of the baselines of Table 2: standardised frozen features, and the interface of CMMixerForRetrieval."""
 
 import copy
 import itertools
@@ -19,10 +19,10 @@ from .frozen_features import FrozenFeatures, FrozenFeaturesConfig
 
 @strict
 class BaselineConfig(PreTrainedConfig):
-    r"""Fields that all baselines have.
+    r"""Fields of all baselines.
 
     Args:
-        video_features, audio_features (`dict` or [`FrozenFeaturesConfig`], *optional*): what the towers see.
+        video_features, audio_features (`dict` or [`FrozenFeaturesConfig`], *optional*): inputs of the towers.
         embedding_size (`int`, defaults to 512): of the shared space.
     """
 

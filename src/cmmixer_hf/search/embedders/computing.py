@@ -1,4 +1,4 @@
-"""What an embedder computes in: float32, or less for more sections a second, at a small cost in what it finds."""
+"""The number format an embedder computes in: float32, or a smaller one that is faster and slightly less accurate."""
 
 import warnings
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ def computing_in(embedder: Embedder, compute: Compute) -> Iterator[None]:
     """Let an embedder compute in a format; its identity stays that of its weights.
 
     Args:
-        embedder: what [`open_embedder`] opened. With `"int8"` it computes so from now on.
-        compute: `"bfloat16"` is autocast; `"int8"` keeps the weights of linear layers in whole numbers and brings each
-            input to such, on CPUs alone: for those that have no bfloat16.
+        embedder: what [`open_embedder`] opened. `"int8"` changes it for good.
+        compute: `"bfloat16"` is autocast; `"int8"` quantises the weights and inputs of linear
+            layers, on CPUs alone: for those that have no bfloat16.
 
     Raises:
-        SourceError: whole numbers on a GPU, or by a torch that has no linear layers of them.
+        SourceError: int8 on a GPU, or with a torch that has no such linear layers.
     """
     model: Any = getattr(embedder, "model", None)
     device = torch.device(getattr(model, "device", "cpu"))
@@ -38,7 +38,7 @@ def computing_in(embedder: Embedder, compute: Compute) -> Iterator[None]:
 
 
 def _quantize(model: nn.Module) -> None:
-    """Linear layers → their dynamic quantisation, in place; torch means to hand it over to torchao."""
+    """Quantise linear layers dynamically, in place; torch plans to move this to torchao."""
     try:
         from torch.ao.quantization import quantize_dynamic
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What search and evaluation ask of a model, whichever it is, and how one is opened by its name."""
+"""The interface that search and evaluation need of any model, and how one is opened by its name."""
 
 from collections.abc import Sequence
 from importlib import import_module
@@ -52,7 +52,7 @@ class Embedder(Protocol):
         Args:
             clips: as [`sampling`] says, frames (frames, height, width, 3) uint8 or sound (windows, samples) in ±1.
             modality: `"video"` or `"audio"`.
-            is_query: asked with, not kept; some models tell the two apart.
+            is_query: embed as a query instead of a document, for models that distinguish the two.
         """
 
     def embed_text(self, texts: Sequence[str], target: str) -> Tensor:

@@ -12,17 +12,17 @@ from ...media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 
 # Values of each weight that the identity reads, evenly spread: training moves nearly all, and so many take no time.
 VALUES_PER_WEIGHT = 4096
-# Of a configuration inside another one: says nothing on what is computed.
+# Fields of nested configurations that do not affect what is computed.
 INCIDENTAL = {"_name_or_path", "architectures", "dtype", "transformers_version"}
 
 
 def model_identity(model: PreTrainedModel, extractor: CMMixerFeatureExtractor) -> str:
     """A digest of the configuration and weights of a model of this package and of its extractor's settings.
 
-    It depends on what embeds, not on where it lies: a model that was moved, renamed or saved in other shards keeps its
+    It does not depend on where the model lies: one that was moved, renamed or saved in other shards keeps its
     identity; one that was trained further, or fed with another window of sound, does not. Of each weight it reads its
-    shape and [`VALUES_PER_WEIGHT`] values; of the settings, those that are not the default, so that a version of this
-    package that knows more of them reads the same identity.
+    shape and [`VALUES_PER_WEIGHT`] values; of the settings, those that differ from the default, so that a later version
+    of this package with more of them computes the same identity.
     """
     changes = []
     for settings, default, names in (
@@ -53,7 +53,7 @@ def _fields(config_class: type) -> set[str]:
 
 
 def _essential(value: Any) -> Any:
-    """Settings without what says nothing on what is computed, however deep it lies."""
+    """Settings without the [`INCIDENTAL`] ones, at any depth."""
     if isinstance(value, Mapping):
         return {key: _essential(inner) for key, inner in value.items() if key not in INCIDENTAL}
     return value

@@ -20,7 +20,7 @@ FRAMES_PER_SECOND = 1  # as EmbeddingGemma 2 takes them
 
 
 class SentenceTransformerEmbedder(WindowEmbedder):
-    """`SentenceTransformer.encode_document` for what is kept, `encode_query` for what is asked (extra `[hub]`).
+    """`SentenceTransformer.encode_document` for items, `encode_query` for queries (extra `[hub]`).
 
     Raises:
         SourceError: sentence-transformers is missing, or the model cannot be loaded, lacks weights or takes no media.
@@ -74,9 +74,7 @@ class SentenceTransformerEmbedder(WindowEmbedder):
 
 
 def _check_weights(saved: SavedModel, model: Any) -> None:
-    """sentence-transformers 6.2 makes up weights that a model lacks; its transformer is looked through once more.
-
-    No weight is read for that.
+    """Refuse missing weights, which sentence-transformers 6.2 draws at random; no weight is read for that.
 
     Raises:
         SourceError: some are missing.

@@ -1,6 +1,6 @@
 """Models that give one vector for a sound or a video: K windows of a section, one after the other, become K vectors.
 
-So that search by segments, exact ranking and the picture of a match stay what they are for our own models.
+So search by segments, exact ranking and the picture of a match work as with our own models.
 """
 
 from abc import ABC, abstractmethod
@@ -16,11 +16,11 @@ from ...media.reading import Sampling
 from .identity import weights_identity
 
 NUM_SEGMENTS = 3  # windows of a section of 30 s
-WINDOW_SECONDS = 10.0  # what CLAP was trained on, and within what the others take
+WINDOW_SECONDS = 10.0  # what CLAP was trained on, and within the limits of the other families
 
 
 class WindowEmbedder(ABC):
-    """What the embedders of other families share; a subclass embeds single windows and texts.
+    """Base of the embedders of other families; a subclass embeds single windows and texts.
 
     Args:
         name: folder or Hub name.
@@ -112,8 +112,8 @@ def trim(window: np.ndarray) -> np.ndarray:
     >>> len(trim(np.concatenate([np.ones(3000), np.zeros(9000)])))
     3000
     """
-    heard = np.flatnonzero(window)
-    return window[: max(1000, heard[-1] + 1 if len(heard) else 0)]
+    nonzero = np.flatnonzero(window)
+    return window[: max(1000, nonzero[-1] + 1 if len(nonzero) else 0)]
 
 
 def needs(error: ImportError, family: str) -> SourceError:

@@ -37,11 +37,7 @@ VERBS: dict[str, tuple[str, str, str]] = {
     ),
     "evaluate": ("settings.EvaluateSettings", "evaluation.command.evaluate", "score a model on prepared clips"),
     "index": ("settings.IndexSettings", "search.indexing.build_index", "embed a library of tracks or clips"),
-    "search": (
-        "settings.SearchSettings",
-        "search.command.search",
-        "rank the items of an index for a video or a track",
-    ),
+    "search": ("settings.SearchSettings", "search.command.search", "rank the items of an index for a video or a track"),
     "fit": ("settings.FitSettings", "search.fit.fit", "lay what was found under a clip"),
     "page": ("settings.PageSettings", "page.serving.serve", "search in a browser, or from programs"),
     "card": (

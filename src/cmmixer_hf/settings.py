@@ -36,8 +36,7 @@ class PrepareSettings:
     source: str = field(metadata={"help": SOURCE_HELP})
     output: str = field(metadata={"help": "folder for the shards"})
     format: str = field(
-        default="auto",
-        metadata={"help": "kind of source; auto looks at it", "choices": SOURCE_FORMATS},
+        default="auto", metadata={"help": "kind of source; auto looks at it", "choices": SOURCE_FORMATS}
     )
     media: str | None = field(default=None, metadata={"help": "folder of the files that a table names"})
     need: Literal["both", "video", "audio"] = field(
@@ -130,8 +129,7 @@ class IndexSettings:
         default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
     )
     num_segments: int | None = field(
-        default=None,
-        metadata={"help": "parts of a section that a model of one vector embeds one by one, 3 by default"},
+        default=None, metadata={"help": "parts of a section that a model of one vector embeds one by one, 3 by default"}
     )
     index_type: Literal["flat", "ivf", "hnsw"] | None = field(
         default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}

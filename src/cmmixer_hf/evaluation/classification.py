@@ -21,11 +21,7 @@ from .results import Score
 Classifier = CMMixerForVideoClassification | CMMixerForAudioClassification | CAVMAEForAudioVisualClassification
 TOP = (1, 5)
 # What a CAV-MAE classifier takes, by `config.classifier_stream`.
-STREAM_INPUTS = {
-    "joint": ("pixel_values", "audio_values"),
-    "audio": ("audio_values",),
-    "video": ("pixel_values",),
-}
+STREAM_INPUTS = {"joint": ("pixel_values", "audio_values"), "audio": ("audio_values",), "video": ("pixel_values",)}
 
 
 @dataclass(frozen=True)

@@ -185,10 +185,7 @@ def _cav_mae_distance(name: str, table: Tensor) -> float:
 
 MAE = Layout(translate_mae, _mae_distance, "cmmixer.")
 CAV_MAE = Layout(
-    translate_cav_mae,
-    _cav_mae_distance,
-    "cav_mae.",
-    inactive=r"^(?:blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\.",
+    translate_cav_mae, _cav_mae_distance, "cav_mae.", inactive=r"^(?:blocks_[av]|decoder_blocks)\.\d+\.norm[12]_[av]\."
 )
 
 

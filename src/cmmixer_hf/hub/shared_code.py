@@ -35,12 +35,10 @@ def share_with_code(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     saved = read_saved(folder)
-    family = {
-        _last(auto): (config, ours) for auto, config, ours in AUTO_CLASSES if _model_type(config) == saved.model_type
-    }
-    if not family:
+    rows = [(_last(auto), load_named(config), ours) for auto, config, ours in AUTO_CLASSES]
+    classes = {auto: load_named(ours) for auto, config, ours in rows if config.model_type == saved.model_type}
+    if not classes:
         raise SourceError(f"{folder} holds a model of type {saved.model_type!r}, which is none of this package")
-    classes = {auto: load_named(ours) for auto, (_, ours) in family.items()}
     if saved.purpose == RETRIEVAL:
         classes["AutoModel"] = find_class(saved.architecture)
     of_inputs = {auto: classes.pop(auto) for auto in _OF_INPUTS}
@@ -74,10 +72,6 @@ def _copy(source: Path, folder: Path) -> Path:
     with atomic_file(folder / source.name) as partial:
         shutil.copyfile(source, partial)
     return folder / source.name
-
-
-def _model_type(config: str) -> str:
-    return load_named(config).model_type
 
 
 def _last(name: str) -> str:

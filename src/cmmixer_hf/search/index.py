@@ -277,10 +277,7 @@ class RetrievalIndex:
         if kind is None or self.background is None or kind not in self.background.tops:
             return {}
         beyond = self.background.beyond(query, segments, kind)
-        return {
-            "standing": self.background.standing(beyond, kind),
-            "beyond": tuple(map(tuple, beyond.tolist())),
-        }
+        return {"standing": self.background.standing(beyond, kind), "beyond": tuple(map(tuple, beyond.tolist()))}
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write the index into a folder, whole or not at all; one that was there before is replaced.

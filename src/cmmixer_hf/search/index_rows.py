@@ -52,7 +52,8 @@ class Candidates:
 
     def item(self, number: int) -> dict[str, Any]:
         """The item of one of the rows; a place that is not known is left out."""
-        return _item(self.metadata(number), self.place(number))
+        place = zip(PLACE, self.place(number), strict=False)
+        return known(json.loads(self.metadata(number))) | {key: value for key, value in place if value is not None}
 
 
 def row_schema(num_segments: int, size: int, precision: Precision = "float16") -> pa.Schema:
@@ -146,12 +147,6 @@ def relabel(rows: pa.Table, metadata: Mapping[str, str]) -> pa.Table:
         place = rows.schema.get_field_index(name)
         rows = rows.set_column(place, rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
     return rows
-
-
-def _item(metadata: str, place: Sequence[Any]) -> dict[str, Any]:
-    return known(json.loads(metadata)) | {
-        key: value for key, value in zip(PLACE, place, strict=False) if value is not None
-    }
 
 
 def known(metadata: Mapping[str, Any]) -> dict[str, Any]:

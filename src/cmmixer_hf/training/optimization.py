@@ -113,8 +113,5 @@ def make_schedule(
             "a warm-up of %d steps leaves none of %d at the full learning rate: set warmup_epochs", warmup, steps
         )
     return get_cosine_with_min_lr_schedule_with_warmup(
-        optimizer,
-        num_warmup_steps=warmup,
-        num_training_steps=steps,
-        min_lr=settings.min_learning_rate,
+        optimizer, num_warmup_steps=warmup, num_training_steps=steps, min_lr=settings.min_learning_rate
     )

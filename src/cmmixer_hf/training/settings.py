@@ -69,8 +69,7 @@ class TrainingSettings:
     min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end of the cosine"})
     weight_decay: float = field(default=0.05, metadata={"help": "of matrices; norms, biases and tokens have none"})
     layer_decay: float = field(
-        default=1.0,
-        metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"},
+        default=1.0, metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"}
     )
     freeze: str = field(
         default="",

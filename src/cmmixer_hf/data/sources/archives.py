@@ -45,7 +45,7 @@ def parquet_rows(path: Path) -> Iterator[TableRow]:
     number = -1
     try:
         file = pq.ParquetFile(path)
-        names = _class_names(file.schema_arrow)
+        names = class_columns(Features.from_arrow_schema(file.schema_arrow))
         for batch in file.iter_batches(BATCH):
             for place in range(len(batch)):
                 number += 1
@@ -120,10 +120,6 @@ def _suffix(field: str) -> str:
 
 def _kind(field: str) -> str:
     return field.rpartition(".")[2]
-
-
-def _class_names(schema: pa.Schema) -> dict[str, Callable[[int], str]]:
-    return class_columns(Features.from_arrow_schema(schema))
 
 
 def _parquet_row(row: pa.RecordBatch, names: Mapping[str, Callable[[int], str]], where: str) -> TableRow:

@@ -17,10 +17,7 @@ from ...models.modeling_cmmixer import MODALITIES
 
 __all__ = ["MODALITIES", "Embedder", "is_ours", "open_embedder"]
 # transformers' name of a family: file and class of what embeds with it.
-FAMILIES = {
-    "pe_audio_video": ("pe_av", "PEAVEmbedder"),
-    "clap": ("clap", "CLAPEmbedder"),
-}
+FAMILIES = {"pe_audio_video": ("pe_av", "PEAVEmbedder"), "clap": ("clap", "CLAPEmbedder")}
 SENTENCE_TRANSFORMER = "modules.json"  # lies in every Sentence Transformer
 
 

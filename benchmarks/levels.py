@@ -1,7 +1,7 @@
 """Real media: levels of SuperTux and the music that people chose for them. Does anything learned help, and whom?
 
-    python benchmarks/levels.py                            # downloads Debian's `supertux-data`, trains what is missing
-    python benchmarks/levels.py --data FOLDER --show       # prints the table of what is there
+    python benchmarks/levels.py                    # downloads Debian's `supertux-data`, trains what is missing
+    python benchmarks/levels.py --table benchmarks/results/levels        # prints the table of what is there
 
 Two ways to hold out. `levels`: pictures of levels that no model saw, with tracks that it knows, in excerpts it has not
 heard. `tracks`: tunes that it never heard, all variants of a tune together. Every arm has the same clips; those that
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from claims import show
 from datasets import Dataset
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
@@ -29,7 +30,7 @@ from transformers import set_seed
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerForRetrieval, CMMixerProcessor
 from cmmixer_hf.data import StackMaker, collate_clips, raw_row
 from cmmixer_hf.evaluation import DIRECTIONS, ClipEmbeddings, embed_clips, rank_clips
-from cmmixer_hf.files import aligned, atomic_directory, atomic_file
+from cmmixer_hf.files import atomic_directory, atomic_file
 from cmmixer_hf.media import Sampling, clip_sampling, probe, read_windows, segment_midpoints
 from cmmixer_hf.models.baselines import FrozenFeatures, MVPtForRetrieval, colour_statistics, mel_statistics
 from cmmixer_hf.training import TrainingSettings, read_settings, train
@@ -39,6 +40,8 @@ CLIPS_PER_SECTOR = 3  # camera trips, each with an excerpt of its own
 HELD_OUT = 0.25  # share of levels, or of tunes
 COMPONENTS, CORRELATED = 24, 6  # of each modality's statistics, and pairs that CCA keeps
 SPLITS = ("levels", "tracks")
+METRICS = ("R@1", "R@10")
+RIVAL = "random weights, fine-tuned"  # what pre-training, of whatever kind, must be better than
 
 
 @dataclass
@@ -53,7 +56,7 @@ class LevelSettings:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of splits, weights and order"})
     epochs: int = field(default=20, metadata={"help": "of fine-tuning, for every arm that trains"})
     pretraining_epochs: int = field(default=20, metadata={"help": "of the arm that pre-trains on unpaired media"})
-    show: bool = field(default=False, metadata={"help": "print the table and run nothing"})
+    table: str | None = field(default=None, metadata={"help": "print the table of this folder's results instead"})
 
 
 @dataclass(frozen=True)
@@ -156,7 +159,7 @@ ARMS: dict[str, Arm] = {
     "CCA on statistics": correlate,
     "checkpoint, as it is": untrained,
     "MVPt on frozen features": mvpt,
-    "random weights, fine-tuned": from_random,
+    RIVAL: from_random,
     "checkpoint, fine-tuned": from_checkpoint,
     "pre-trained on unpaired levels, fine-tuned": from_unpaired,
 }
@@ -248,7 +251,7 @@ def run(settings: LevelSettings) -> None:
                 found = rank_clips(arm(trial), by_track=True, seed=seed)
                 scores = {way: found.metrics(way) for way in DIRECTIONS} | {"chance": found.chance}
                 sizes = {"training": len(split.training), "pool": len(split.test)}
-                facts = {"split": kind, "seed": seed, "arm": name, "settings": vars(settings)} | sizes
+                facts = {"split": kind, "seed": seed, "arm": name, "epochs": settings.epochs} | sizes
                 with atomic_file(path) as partial:
                     partial.write_text(json.dumps(facts | {"scores": scores}, indent=1))
                 print(f"{path.stem}: {scores}", flush=True)
@@ -263,32 +266,43 @@ def _read_split(folder: Path, sectors: Sequence[Sector], sampling: Sampling, kin
     return Split(*(Dataset.load_from_disk(str(folder / name)) for name in ("training", "test")))
 
 
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """What a run has left."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """A row an arm and split: R@1 and R@10 by track, both ways, as mean and spread over the seeds."""
-    rows = [["split", "arm", "seeds", "R@1 v→m", "R@1 m→v", "R@10 v→m", "R@10 m→v", "chance R@1", "chance R@10"]]
+    """Markdown: a row an arm and split, R@1 and R@10 by track both ways, as mean and 95 % interval over the seeds.
+
+    The last column is what R@10, the mean of both ways, gains on [`RIVAL`], paired by seed.
+    """
+    columns = ["R@1 v→m", "R@1 m→v", "R@10 v→m", "R@10 m→v", "chance R@1", "chance R@10", f"R@10 less “{RIVAL}”"]
+    lines = [f"| split | arm | seeds | {' | '.join(columns)} |", "|" + "---|" * (3 + len(columns))]
     for kind, name in itertools.product(SPLITS, ARMS):
-        found = [result["scores"] for result in results if (result["split"], result["arm"]) == (kind, name)]
-        if found:
-            cells = [
-                _mean([scores[way][metric] for scores in found]) for metric in ("R@1", "R@10") for way in DIRECTIONS
-            ]
-            chances = [_mean([scores["chance"][metric] for scores in found]) for metric in ("R@1", "R@10")]
-            rows.append([kind, name, str(len(found)), *cells, *chances])
-    return aligned(rows, "<<" + ">" * 7)
+        own, rival = (_of(results, kind, arm) for arm in (name, RIVAL))
+        if own:
+            cells = [show([own[seed][way][metric] for seed in own]) for metric in METRICS for way in DIRECTIONS]
+            chances = [f"{np.mean([own[seed]['chance'][metric] for seed in own]):.1f}" for metric in METRICS]
+            gain = show([_both_ways(own[seed]) - _both_ways(rival[seed]) for seed in own if seed in rival])
+            lines.append(f"| {kind} | {name} | {len(own)} | {' | '.join([*cells, *chances, gain])} |")
+    return "\n".join(lines)
 
 
-def _mean(values: Sequence[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{spread}"
+def _of(results: Sequence[dict[str, Any]], kind: str, arm: str) -> dict[int, dict[str, Any]]:
+    """The scores of an arm on a split, by seed."""
+    return {one["seed"]: one["scores"] for one in results if (one["split"], one["arm"]) == (kind, arm)}
+
+
+def _both_ways(scores: Mapping[str, Mapping[str, float]]) -> float:
+    return float(np.mean([scores[way]["R@10"] for way in DIRECTIONS]))
 
 
 def main() -> None:
     """Run what is missing, then show the table."""
     settings = read_settings(LevelSettings)
-    if not settings.show:
+    if settings.table is None:
         run(settings)
-    results = [json.loads(path.read_text()) for path in sorted((Path(settings.output) / "results").glob("*.json"))]
-    print(table(results))
+    print(table(read_results(Path(settings.table or f"{settings.output}/results"))))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """SuperTux's levels: how they are read, and that what is held out is held out."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 pytest.importorskip("sklearn", reason="the benchmark needs scikit-learn")
 
-from levels import hold_out, table
+from levels import DIRECTIONS, RIVAL, hold_out, read_results, table
 from supertux import Game, parse
 
 LEVEL = """
@@ -61,9 +63,17 @@ def test_nothing_held_out_is_trained_on(game):
         assert not tunes[0] & tunes[1]
 
 
-def test_the_table_has_a_row_an_arm_and_split():
-    scores = {"R@1": 50.0, "R@10": 100.0}
-    scored = {"scores": dict.fromkeys(("video_to_audio", "audio_to_video", "chance"), scores)}
-    results = [{"split": "tracks", "arm": "CCA on statistics", "seed": seed} | scored for seed in (0, 1)]
-    assert table(results).splitlines()[1].split("  ")[:2] == ["tracks", "CCA on statistics"]
-    assert table(results).count("50.0 ± 0.0") == 3
+def test_the_table_has_a_row_an_arm_and_split_and_what_it_gains():
+    both = {"CCA on statistics": {"R@1": 50.0, "R@10": 90.0}, RIVAL: {"R@1": 40.0, "R@10": 80.0}}
+    arms = {arm: {key: found for key in (*DIRECTIONS, "chance")} for arm, found in both.items()}
+    results = [
+        {"split": "tracks", "arm": arm, "seed": seed, "scores": found} for arm, found in arms.items() for seed in (0, 1)
+    ]
+    rows = [line.strip("| ").split(" | ") for line in table(results).splitlines()[2:]]
+    assert [row[:3] for row in rows] == [["tracks", arm, "2"] for arm in arms]
+    assert rows[0][3:] == ["50.0 ± 0.0"] * 2 + ["90.0 ± 0.0"] * 2 + ["50.0", "90.0", "10.0 ± 0.0"]
+
+
+def test_the_recorded_table_is_in_the_documents():
+    folder = Path(__file__).parents[2] / "benchmarks"
+    assert table(read_results(folder / "results" / "levels")) in (folder / "README.md").read_text()

@@ -6,6 +6,7 @@ from pathlib import Path
 import claims
 import library
 import pytest
+import recall
 import search
 import training
 
@@ -77,7 +78,10 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
         assert table in BENCHMARKS
 
 
-@pytest.mark.skipif(not (RECORDED / "claims").is_dir(), reason="no cell of the grid of claims is recorded")
 def test_the_table_of_claims_is_the_recorded_one():
     for table in claims.tables(RECORDED / "claims").split("\n\n"):
         assert table in BENCHMARKS
+
+
+def test_the_table_of_recall_is_the_recorded_one():
+    assert recall.table(json.loads((RECORDED / "recall.json").read_text())) in BENCHMARKS

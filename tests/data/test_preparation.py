@@ -5,18 +5,28 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SHARED, write_noise_clip
 
+from cmmixer_hf import CMMixerConfig, CMMixerFeatureExtractor
 from cmmixer_hf.cli import main
 from cmmixer_hf.data.batches import SourceError, unpack_frames, unpack_waveforms
-from cmmixer_hf.data.preparation import find_media, prepare, shard_of, split_clips
+from cmmixer_hf.data.preparation import PrepareSettings, find_media, prepare, recipe_of, shard_of, split_clips
 from cmmixer_hf.data.prepared_clips import load_prepared
 from cmmixer_hf.data.recipes import Recipe
 from cmmixer_hf.data.sources.source import read_source
+from cmmixer_hf.media.processing_cmmixer import clip_sampling
 from cmmixer_hf.media.reading import Sampling
 
 
 def rows(folder):
     """All rows of a prepared folder, those with errors too."""
     return [row for path in sorted(folder.glob("part-*.parquet")) for row in pq.read_table(path).to_pylist()]
+
+
+def test_a_clip_is_sampled_alike_by_default_wherever_that_is_said():
+    """Flags stand where nothing is imported, and an extractor's are saved: each says it, and none otherwise."""
+    recipe = recipe_of(PrepareSettings("clips", "prepared"))
+    assert recipe == Recipe(Sampling(shorter_side=256))
+    assert clip_sampling(CMMixerFeatureExtractor(), 256) == recipe.sampling
+    assert CMMixerConfig().num_frames == recipe.sampling.num_frames
 
 
 def test_shards_keep_all_clips_in_order(clip_files, sampling, tmp_path):

@@ -85,13 +85,13 @@ def find_labels(labels: Iterable[Sequence[str] | None]) -> dict[int, str]:
     >>> find_labels([["rain"], ["crow", "wind"], None])
     {0: 'crow', 1: 'rain', 2: 'wind'}
     """
-    found = {name for names in labels for name in names or []}
-    if not found:
+    names_in_use = {name for names in labels for name in names or []}
+    if not names_in_use:
         raise SourceError(
             "no clip has a label: prepare them again from a table with a column `label`, or from folders named after "
             "the classes with `--format classes`"
         )
-    return dict(enumerate(sorted(found)))
+    return dict(enumerate(sorted(names_in_use)))
 
 
 # What a model calls its input → the column that it is made from.

@@ -103,9 +103,9 @@ class PreparedClips:
             SourceError: none has; the message says which values there are.
         """
         values = self._column(column)
-        places = [place for place, found in enumerate(values) if found == value]
+        places = [place for place, own in enumerate(values) if own == value]
         if not places:
-            there = ", ".join(sorted({repr(found) for found in values if found is not None}))
+            there = ", ".join(sorted({repr(own) for own in values if own is not None}))
             advice = f"they have {there}" if there else f"none has any {column}: give each one when preparing them"
             raise SourceError(f"none of {len(values)} clips has {column} {value!r}: {advice}")
         return self.select(places)

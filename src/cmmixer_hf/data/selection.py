@@ -88,8 +88,8 @@ def select_clips(
     for places in splits.values():
         order = [places[rank] for rank in _even_order([clips[place] for place in places], seed)]
         suited = suits(clips[place] for place in order)
-        found = (place for place, good in zip(order, suited, strict=True) if good)
-        chosen += islice(found, round(share * len(places)))
+        suitable = (place for place, good in zip(order, suited, strict=True) if good)
+        chosen += islice(suitable, round(share * len(places)))
     return [clips[place] for place in sorted(chosen)]
 
 

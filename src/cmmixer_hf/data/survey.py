@@ -43,8 +43,8 @@ def look(clip: ClipSpec) -> ClipHeaders:
 def survey(clips: Iterable[ClipSpec], *, num_workers: int = 0, progress: bool = True) -> str:
     """The table of a source: a line a split and one for all; and how many tracks leak from one split into another."""
     total = len(clips) if isinstance(clips, Sequence) else None
-    found = map_in_processes(look, clips, num_workers=num_workers, died=_died)
-    findings = list(Progress(found, total=total, desc="looking", unit="clip", disable=not progress))
+    headers = map_in_processes(look, clips, num_workers=num_workers, died=_died)
+    findings = list(Progress(headers, total=total, desc="looking", unit="clip", disable=not progress))
     by_split = defaultdict(list)
     for finding in findings:
         by_split[finding.split or "none"].append(finding)

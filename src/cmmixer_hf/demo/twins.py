@@ -114,9 +114,9 @@ def score_understanding(
 
 def _embed_pictures(model: Any, pictures: Sequence[Pixels], extractor: CMMixerFeatureExtractor) -> Tensor:
     """Segment embeddings of pictures without sound, (clips, K, hidden)."""
-    found = []
+    embeds = []
     with evaluating(model):
         for start in range(0, len(pictures), 64):
             stacks = extractor(videos=list(pictures[start : start + 64]))["pixel_values"].to(model.device)
-            found.append(model.get_video_features(stacks)["segment_embeds"].float().cpu())
-    return torch.cat(found)
+            embeds.append(model.get_video_features(stacks)["segment_embeds"].float().cpu())
+    return torch.cat(embeds)

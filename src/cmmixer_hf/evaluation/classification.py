@@ -73,7 +73,7 @@ def predict_clips(
         return (logits.sigmoid() if labels.several else logits.softmax(-1)).cpu(), rows
 
     with evaluating(model):
-        found = map_batches(
+        batches = map_batches(
             predict,
             clips,
             extractor,
@@ -82,9 +82,9 @@ def predict_clips(
             progress=progress,
             description="classifying",
         )
-    rows = [row for _, batch in found for row in batch]
+    rows = [row for _, batch in batches for row in batch]
     predictions = ClipPredictions(
-        probabilities=torch.cat([batch for batch, _ in found]),
+        probabilities=torch.cat([batch for batch, _ in batches]),
         labels=torch.stack([labels.truths(row) for row in rows]),
         multi_label=labels.several,
         names=tuple(row["clip_id"] for row in rows),
@@ -160,8 +160,8 @@ def cross_validate(
     >>> score.value, score.folds
     (30.0, (30.0, 30.0))
     """
-    found = [train_fold(*split) for split in split_folds(folds)]
-    return [_over_folds(scores) for scores in zip(*found, strict=True)]
+    scores_of_folds = [train_fold(*split) for split in split_folds(folds)]
+    return [_over_folds(scores) for scores in zip(*scores_of_folds, strict=True)]
 
 
 def split_folds(folds: Sequence[int | None]) -> list[tuple[int, list[int], list[int]]]:

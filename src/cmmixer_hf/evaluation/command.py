@@ -95,11 +95,11 @@ def _evaluate_ours(settings: EvaluateSettings) -> EvaluationResult:
     architecture = type(model).__name__
     task = next((task for end, task in TASKS.items() if architecture.endswith(end)), RETRIEVAL)
     if task == RETRIEVAL:
-        found = _score_embeddings(embed_clips(model, clips, extractor, batch_size=settings.batch_size), settings)
+        scored = _score_embeddings(embed_clips(model, clips, extractor, batch_size=settings.batch_size), settings)
     else:
-        found = _evaluate_classification(model, clips, extractor, settings)
+        scored = _evaluate_classification(model, clips, extractor, settings)
     facts = {"architecture": architecture, "parameters": model.num_parameters()}
-    return _result(settings, task, facts, clips["clip_id"], *found)
+    return _result(settings, task, facts, clips["clip_id"], *scored)
 
 
 def _evaluate_foreign(settings: EvaluateSettings) -> EvaluationResult:

@@ -51,19 +51,19 @@ def embed_specs(
         raise SourceError(f"{embedder.name} knows no {min(missing)}, and scores compare video with audio: take another")
     sampling = {modality: embedder.sampling(modality) for modality in MODALITIES}
     share = process_share(len(clips))
-    found: list[tuple[ClipSpec, Tensor, Tensor]] = []
+    embedded: list[tuple[ClipSpec, Tensor, Tensor]] = []
     wanted = [clips[place] for place in share]
     bar = Progress(total=len(wanted), desc="embedding", unit="clip", disable=not progress or share.start > 0)
     for first in range(0, len(wanted), batch_size):
         batch = wanted[first : first + batch_size]
         read = [(clip, both) for clip in batch if (both := _read(clip, sampling))]
         sides = [embedder.embed_batch([both[side] for _, both in read], side) for side in MODALITIES] if read else []
-        found += [(clip, *embeds) for (clip, _), *embeds in zip(read, *sides, strict=True)]
+        embedded += [(clip, *embeds) for (clip, _), *embeds in zip(read, *sides, strict=True)]
         bar.update(len(batch))
-    found = gather_results(found)
-    if not found:
+    embedded = gather_results(embedded)
+    if not embedded:
         raise SourceError(f"none of {len(clips)} clips can be used, see above")
-    specs, videos, sounds = zip(*found, strict=True)
+    specs, videos, sounds = zip(*embedded, strict=True)
     tracks, ids = (tuple(getattr(clip, name) for clip in specs) for name in ("track_id", "clip_id"))
     return ClipEmbeddings(torch.stack(videos), torch.stack(sounds), tracks=tracks, clip_ids=ids)
 

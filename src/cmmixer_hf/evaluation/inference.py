@@ -95,10 +95,10 @@ def process_share(count: int) -> range:
     return range(rank * count // processes, (rank + 1) * count // processes)
 
 
-def gather_results(found: list[Outcome]) -> list[Outcome]:
+def gather_results(results: list[Outcome]) -> list[Outcome]:
     """Results of all processes, in the order of their shares."""
     if not is_distributed():
-        return found
+        return results
     shares: list[list[Outcome]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(shares, found)
+    dist.all_gather_object(shares, results)
     return [result for share in shares for result in share]

@@ -104,10 +104,10 @@ def results_table(scores: Sequence[Score]) -> str:
     metrics = list(dict.fromkeys(score.metric for score in scores))
     lines = [["", *(metric.replace("_", " ") for metric in metrics)], ["---"] * (1 + len(metrics))]
     for of in dict.fromkeys(score.of for score in scores):
-        found = {score.metric: score for score in scores if score.of == of}
-        lines.append([of or "score", *(str(found.get(metric, "")) for metric in metrics)])
-        if any(score.chance is not None for score in found.values()):
-            chances = [found[metric].chance if metric in found else None for metric in metrics]
+        by_metric = {score.metric: score for score in scores if score.of == of}
+        lines.append([of or "score", *(str(by_metric.get(metric, "")) for metric in metrics)])
+        if any(score.chance is not None for score in by_metric.values()):
+            chances = [by_metric[metric].chance if metric in by_metric else None for metric in metrics]
             lines.append(["by chance", *("" if chance is None else f"{chance:.1f}" for chance in chances)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -128,8 +128,8 @@ def model_index(scores: Sequence[Score], *, task: str, dataset: str, split: str 
     ]
 
 
-def _nested(found: Mapping[str, Any], path: tuple[str, ...], chance: Mapping[str, float]) -> Iterator[Score]:
-    for name, inner in found.items():
+def _nested(scores: Mapping[str, Any], path: tuple[str, ...], chance: Mapping[str, float]) -> Iterator[Score]:
+    for name, inner in scores.items():
         if isinstance(inner, (int, float)):
             yield Score(name, inner, chance=chance.get(name), **_what(path))
         elif isinstance(inner, Mapping) and "value" in inner:

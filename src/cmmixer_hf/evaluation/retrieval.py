@@ -87,7 +87,7 @@ def embed_clips(
         return video.float().cpu(), audio.float().cpu(), rows
 
     with evaluating(model):
-        found = map_batches(
+        batches = map_batches(
             embed,
             clips,
             extractor,
@@ -96,7 +96,7 @@ def embed_clips(
             progress=progress,
             description="embedding",
         )
-    video, audio, rows = zip(*found, strict=True)
+    video, audio, rows = zip(*batches, strict=True)
     facts = [row for batch in rows for row in batch]
     return ClipEmbeddings(
         torch.cat(video),

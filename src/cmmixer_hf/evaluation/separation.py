@@ -49,8 +49,8 @@ def score_separation(
         return sums
 
     with evaluating(model):
-        found = map_batches(measure, clips, extractor, device=model.device, progress=False)
-    totals = {name: torch.stack([sums[name] for sums in found]).sum(0) for name in found[0]}
+        batches = map_batches(measure, clips, extractor, device=model.device, progress=False)
+    totals = {name: torch.stack([sums[name] for sums in batches]).sum(0) for name in batches[0]}
     return {name: 100 * (1 - error / spread).item() for name, (error, spread) in totals.items()}
 
 

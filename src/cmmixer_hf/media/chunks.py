@@ -112,8 +112,8 @@ def _packed_tags(file: BinaryIO, size: int) -> str | None:
     """ID3 tags, at the start or in a chunk, whose frames are compressed."""
     file.seek(0)
     unpacked = 0
-    for found in islice(TAG.finditer(file.read(LOOKED_AT)), MOST_CHUNKS):
-        file.seek(found.start())
+    for tag in islice(TAG.finditer(file.read(LOOKED_AT)), MOST_CHUNKS):
+        file.seek(tag.start())
         header = file.read(TAG_HEADER)
         unpacked += _unpacked_size(header + file.read(_syncsafe(header[6:])))
     return _claim(b"ID3", f"{unpacked} bytes", size) if unpacked > MOST_UNPACKED else None

@@ -113,9 +113,9 @@ def search_page(kind: Kind, finder: Finder, *asked: Any) -> list[Any]:
     try:
         matches = finder.find(question)
         together = bool(question.path) and _can_play_together(kind, str(question.path))
-        found = render_matches(kind, finder, matches, together=together)
+        results = render_matches(kind, finder, matches, together=together)
         seen = _seen(finder, question.path) if question.path else None
-        return [found, seen, draw_match(matches[0]) if matches else None]
+        return [results, seen, draw_match(matches[0]) if matches else None]
     except UsersMistakeError as mistake:
         return [filled(mistake=str(mistake)), None, None]
 
@@ -180,11 +180,11 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
                 gr.HTML(filled(about=finder.about()))
         words_too = ", words or both," * finder.knows_words
         with gr.Column():
-            found = gr.HTML(
+            results = gr.HTML(
                 filled(note=f"Nothing yet: give a file{words_too} and press the button."), elem_id=f"{kind.name}-found"
             )
             if kind is MUSIC:
-                _fit_row(query, found, finder)
+                _fit_row(query, results, finder)
             with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
                 why = _picture(f"{kind.name}-why", "How similar each part of the query is to each part of the item")
             ours = _our_processor(finder) is not None
@@ -195,14 +195,14 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
         [button.click, words.submit, filters.submit],
         partial(search_page, kind, finder),
         asked,
-        [found, seen, why],
+        [results, seen, why],
         api_visibility="private",
     )
     query.change(_preview, [query], [preview], api_visibility="private", show_progress="hidden")
     return query
 
 
-def _fit_row(query: gr.File, found: gr.HTML, finder: Finder) -> None:
+def _fit_row(query: gr.File, results: gr.HTML, finder: Finder) -> None:
     """The clip with one of the tracks under it, as a file; the page's script says which one."""
     with gr.Accordion("Take the clip with a track under it", open=False, elem_id="fit"):
         place = gr.Number(1, label="Place of the track in the list", precision=0, minimum=1, maximum=MOST)
@@ -232,8 +232,8 @@ def _separation(query: gr.File, pretrained: str) -> None:
     with gr.Accordion("Mixture and reconstruction of the clip", open=False, elem_id="separation"):
         button = gr.Button("Mix, hide half, reconstruct", elem_id="separate")
         mixture = _picture("mixture", "One mixture; hidden patches are grey, and predicted in the last two rows")
-        said = gr.HTML(elem_id="separation-said")
-    button.click(partial(_separate, pretrained), [query], [mixture, said], api_visibility="private")
+        message = gr.HTML(elem_id="separation-said")
+    button.click(partial(_separate, pretrained), [query], [mixture, message], api_visibility="private")
 
 
 def _separate(pretrained: str, path: str | None) -> list[Any]:

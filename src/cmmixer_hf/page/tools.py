@@ -111,15 +111,15 @@ def add_tools(music: Finder | None, footage: Finder | None) -> None:
         # Of this one alone; a class of its own would have Gradio write a stub beside this file whenever it is imported.
         move = partial(to_cache, file.async_move_resource_to_block_cache, file.GRADIO_CACHE)
         file.async_move_resource_to_block_cache = move  # type: ignore[method-assign]
-        count, found, track, start = gr.Number(5), gr.JSON(), gr.Textbox(), gr.Number(0)
+        count, results, track, start = gr.Number(5), gr.JSON(), gr.Textbox(), gr.Number(0)
         calls: list[tuple[Callable, list, Any]] = [
-            (tools.find_music, [file, words, filters, count], found),
-            (tools.find_footage, [file, words, filters, count], found),
+            (tools.find_music, [file, words, filters, count], results),
+            (tools.find_footage, [file, words, filters, count], results),
             (tools.fit_music, [file, track, start, gr.Checkbox()], gr.File()),
-            (tools.describe_library, [], found),
+            (tools.describe_library, [], results),
         ]
         if music and music.knows_words:
-            calls.append((tools.find_music_by_words, [words, filters, count], found))
+            calls.append((tools.find_music_by_words, [words, filters, count], results))
         for function, inputs, output in calls:
             gr.Button().click(function, inputs, output, api_name=function.__name__)
 

@@ -60,10 +60,10 @@ def bend_query(embeddings: ClipEmbeddings, classes: Sequence[str], query: int) -
         borrowed = {sign: [embeddings.audio[lent]]} if sign else {}
         scores = segment_similarity(combine_queries(embeddings.video[query], **borrowed)[None], embeddings.audio)[0]
         scores[[query, like, other]] = -torch.inf
-        found = tuple(scores.topk(COUNTED).indices.tolist())
-        names = [classes[place] for place in found]
+        best = tuple(scores.topk(COUNTED).indices.tolist())
+        names = [classes[place] for place in best]
         counts = {name: names.count(name) for name in (classes[query], classes[other])}
-        queries.append(BentQuery(sign, lent, found, counts))
+        queries.append(BentQuery(sign, lent, best, counts))
     return queries
 
 

@@ -94,5 +94,5 @@ def _inline(svg: str) -> str:
     head = re.sub(r' (width|height)="[^"]*"', "", head) + ' stroke-linejoin="round"'
     body = re.sub(r"<(metadata|style).*?</\1>\s*", "", body, flags=re.DOTALL)
     body = re.sub(r"font-family: [^;]*; ", "", body)
-    body = re.sub(r' id="([^"]+)"', lambda found: found[0] if f"#{found[1]})" in body else "", body)
+    body = re.sub(r' id="([^"]+)"', lambda match: match[0] if f"#{match[1]})" in body else "", body)
     return f"{head}>{body}".replace(INK, "currentColor")

@@ -41,11 +41,11 @@ def search(settings: SearchSettings) -> int:
         if settings.picture and answer.matches:
             with atomic_file(settings.picture) as partial:
                 draw_match(answer.matches[0]).save(partial)
-    found = [(answer.title, answer.matches) for answer in answers]
+    results = [(answer.title, answer.matches) for answer in answers]
     if settings.csv:
-        write_matches_csv(settings.csv, found)
+        write_matches_csv(settings.csv, results)
     if settings.m3u:
-        write_m3u(settings.m3u, found, folder=settings.index)
+        write_m3u(settings.m3u, results, folder=settings.index)
     return UNUSABLE if any(answer.error for answer in answers) else 0
 
 
@@ -96,9 +96,9 @@ def _as_table(answer: Answer, own: Sequence[bool]) -> str:
         standing = [f"{match.standing:+.1f} σ"] if match.standing is not None else []
         lines.append([str(rank), f"{match.score:.3f}", *standing, match.position, match.title, path])
     columns = ">" * (len(lines[0]) - 2) + "<<"
-    found = aligned(lines, columns) if answer.matches else "  nothing in the index fits the filter"
+    table = aligned(lines, columns) if answer.matches else "  nothing in the index fits the filter"
     note = "" if answer.stands_out else "  nothing stands out: none of these fits better than noise would\n"
-    return f"{answer.title}\n{found}\n{note}"
+    return f"{answer.title}\n{table}\n{note}"
 
 
 def _others(match: Match) -> str:

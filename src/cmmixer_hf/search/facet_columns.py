@@ -54,12 +54,12 @@ class FacetColumns:
 
     def matching(self, where: Where) -> npt.NDArray[np.bool_]:
         """Which rows meet a filter, (rows,): all its keys, each by any of its values."""
-        found = np.ones(len(self._rows), dtype=bool)
+        met = np.ones(len(self._rows), dtype=bool)
         for key, wanted in where.items():
             of_key = np.zeros(len(self._rows), dtype=bool)
             of_key[self._column(key).rows_with(wanted)] = True
-            found &= of_key
-        return found
+            met &= of_key
+        return met
 
     def _column(self, key: str) -> FacetColumn:
         if key not in self._columns:

@@ -93,8 +93,8 @@ class FaissStore:
         """
         k = min(k, len(self))
         mask = self._facets.matching(where) if where else None
-        for query, found in zip(pooled, self._nearest(pooled, k, mask), strict=True):
-            places = found[found >= 0]
+        for query, nearest in zip(pooled, self._nearest(pooled, k, mask), strict=True):
+            places = nearest[nearest >= 0]
             if mask is None and len(places) < k:
                 places = self._exact(query[None], k, None)[0]
             yield self._candidates(places)

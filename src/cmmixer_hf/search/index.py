@@ -217,10 +217,10 @@ class RetrievalIndex:
             for key, value in (where or {}).items()
         }
         wanted, kinds = max(k, candidates), kinds or [None] * len(queries)
-        found = self.store.candidates(pool(queries).numpy(), wanted, conditions)
+        candidate_rows = self.store.candidates(pool(queries).numpy(), wanted, conditions)
         answers = [
             self._best(query, kind, rows, k, wanted, conditions)
-            for query, kind, rows in zip(queries, kinds, found, strict=True)
+            for query, kind, rows in zip(queries, kinds, candidate_rows, strict=True)
         ]
         if not all(answers):
             self._check_keys(conditions)
@@ -248,8 +248,8 @@ class RetrievalIndex:
 
     def filter_keys(self) -> list[str]:
         """The keys that a filter can use: those of all items' metadata, and those of an item's place."""
-        found = {key for _, text in self.store.files().values() for key in known(json.loads(text))}
-        return sorted(found | set(PLACE))
+        keys = {key for _, text in self.store.files().values() for key in known(json.loads(text))}
+        return sorted(keys | set(PLACE))
 
     def _check_keys(self, where: Where) -> None:
         if where and (unknown := where.keys() - (there := self.filter_keys())):
@@ -312,8 +312,8 @@ class RetrievalIndex:
         self.background = Background(item, means, {kind: torch.tensor([0.0, 1.0]) for kind in queries})
         tops = {}
         for kind, asked in queries.items():
-            found = [max(match.standing or 0.0 for match in self.search(query, kind=kind)) for query in asked]
-            tops[kind] = torch.tensor([np.mean(found), np.std(found)], dtype=torch.float32)
+            best = [max(match.standing or 0.0 for match in self.search(query, kind=kind)) for query in asked]
+            tops[kind] = torch.tensor([np.mean(best), np.std(best)], dtype=torch.float32)
         self.background = Background(item, means, tops)
 
     @classmethod

@@ -61,8 +61,8 @@ def read_tags(source: Source) -> dict[str, str]:
     """The tags of a file, each on one line; some containers keep them with the sound."""
     stream = source.audio or source.video
     words = {name.lower(): text for name, text in (stream.metadata | source.container.metadata).items()}
-    found = {name: next((words[key] for key in keys if words.get(key)), "") for name, keys in TAGS.items()}
-    return {name: one_line(text) for name, text in found.items() if one_line(text)}
+    tags = {name: next((words[key] for key in keys if words.get(key)), "") for name, keys in TAGS.items()}
+    return {name: one_line(text) for name, text in tags.items() if one_line(text)}
 
 
 def one_line(text: str) -> str:

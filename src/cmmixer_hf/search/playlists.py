@@ -15,11 +15,11 @@ VLC_PLACES = (("start", "start"), ("stop", "end"))  # in VLC's words, and in our
 FIRST_COLUMNS = ("query", "rank", "score", "title", "artist", "path", "start", "end")
 
 
-def write_matches_csv(path: str | os.PathLike, found: Iterable[Found]) -> None:
+def write_matches_csv(path: str | os.PathLike, answers: Iterable[Found]) -> None:
     """A row a match, the best of each query first, with all that is known of it."""
     rows = [
         {"query": query, "rank": rank, "score": round(match.score, 4), **match.item, "title": match.title}
-        for query, matches in found
+        for query, matches in answers
         for rank, match in enumerate(matches, 1)
     ]
     others = sorted({key for row in rows for key in row} - set(FIRST_COLUMNS))
@@ -27,10 +27,10 @@ def write_matches_csv(path: str | os.PathLike, found: Iterable[Found]) -> None:
     write_csv(path, [columns, *([_cell(row.get(column, "")) for column in columns] for row in rows)])
 
 
-def write_m3u(path: str | os.PathLike, found: Iterable[Found], *, folder: str | os.PathLike = "") -> None:
+def write_m3u(path: str | os.PathLike, answers: Iterable[Found], *, folder: str | os.PathLike = "") -> None:
     """A playlist, in which VLC plays each match from its section's second; relative paths start from `folder`."""
     lines = ["#EXTM3U"]
-    for match in (match for _, matches in found for match in matches if "path" in match.item):
+    for match in (match for _, matches in answers for match in matches if "path" in match.item):
         name = " - ".join(filter(None, [str(match.item.get("artist", "")), match.title]))
         lines.append(f"#EXTINF:{round(match.item.get('duration', -1))},{one_line(name)}")
         lines += [f"#EXTVLCOPT:{key}-time={match.item[where]:g}" for key, where in VLC_PLACES if where in match.item]

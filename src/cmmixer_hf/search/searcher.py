@@ -161,20 +161,20 @@ class Searcher:
 
     def _embed(self, parts: Iterable[QueryPart]) -> dict[QueryPart, EmbeddedQuery | Exception]:
         """Each part without its weight, embedded once, or what is wrong with it."""
-        found: dict[QueryPart, EmbeddedQuery | Exception] = {}
+        embedded: dict[QueryPart, EmbeddedQuery | Exception] = {}
         files: dict[str, list[QueryPart]] = {modality: [] for modality in MODALITIES}
         for part in dict.fromkeys(part.unweighted for part in parts):
             try:
                 if part.text is not None:
                     embeds = embed_texts([part.text], self.embedder, self.index.facts.modality)
-                    found[part] = EmbeddedQuery(embeds, "text")
+                    embedded[part] = EmbeddedQuery(embeds, "text")
                 else:
                     files[self._modality(part)].append(part)
             except (MediaError, SourceError) as error:
-                found[part] = error
+                embedded[part] = error
         for modality, wanted in files.items():
-            found |= self._embed_files(wanted, modality)
-        return found
+            embedded |= self._embed_files(wanted, modality)
+        return embedded
 
     def _embed_files(self, parts: list[QueryPart], modality: str) -> dict[QueryPart, EmbeddedQuery | Exception]:
         """Files of one modality, cut as the library is."""
@@ -213,15 +213,15 @@ def _one(embedded: EmbeddedQuery | Exception, weight: float) -> Tensor:
 
 
 def _answers(
-    part: QueryPart, found: EmbeddedQuery, results: list[list[Match]], k: int, long_query: LongQuery
+    part: QueryPart, query: EmbeddedQuery, results: list[list[Match]], k: int, long_query: LongQuery
 ) -> list[Answer]:
     """One answer of the best part for each item, or one answer a part."""
     if len(results) == 1:
         return [Answer(part, results[0])]
     if long_query == "parts":
-        return [Answer(part, matches, place=place) for place, matches in zip(found.places, results, strict=True)]
+        return [Answer(part, matches, place=place) for place, matches in zip(query.places, results, strict=True)]
     placed = (
-        replace(match, asked=place) for place, matches in zip(found.places, results, strict=True) for match in matches
+        replace(match, asked=place) for place, matches in zip(query.places, results, strict=True) for match in matches
     )
     best: list[Match] = []
     seen: set[object] = set()  # files, and copies of them

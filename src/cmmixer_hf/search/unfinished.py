@@ -66,10 +66,10 @@ class Unfinished:
 
     def errors(self, paths: Container[str]) -> dict[str, list[str]]:
         """What was wrong with the files that are named, by path."""
-        found: dict[str, list[str]] = {}
+        reasons_of: dict[str, list[str]] = {}
         for part in self._parts():
-            found |= {path: reasons for path, (_, reasons) in _errors(part).items() if path in paths}
-        return found
+            reasons_of |= {path: reasons for path, (_, reasons) in _errors(part).items() if path in paths}
+        return reasons_of
 
     def clear(self) -> None:
         """Throw everything away."""

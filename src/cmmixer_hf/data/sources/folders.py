@@ -185,5 +185,5 @@ def media_fields(files: Sequence[Path], wanted: str) -> dict[str, Any]:
 
 
 def _id_first(stem: str) -> str:
-    found = BRACKETED_ID.search(stem)
-    return found.group(1) if found else stem
+    match = BRACKETED_ID.search(stem)
+    return match.group(1) if match else stem

@@ -193,8 +193,8 @@ def _section(
     files = [path for rest, path in downloads.find_more(_youtube_id(name), "_") if _starts_at(rest, described["start"])]
     if files or cut:
         described |= {"start": None, "end": None}
-    found = media_fields(files or downloads.find(name), name)
-    return ClipSpec(f"{name}_{start}", name, **described, **found) if found else None
+    media = media_fields(files or downloads.find(name), name)
+    return ClipSpec(f"{name}_{start}", name, **described, **media) if media else None
 
 
 def _records_to_clips(table: Path, downloads: Downloads, make: Callable[..., ClipSpec | None]) -> ClipsAndNotes:

@@ -60,8 +60,8 @@ def read_source(source: str, format: str = "auto", *, media: str | None = None) 
     path = Path(source)
     if not path.exists():
         raise SourceError(f"{source} does not exist: give a folder of media files or a table that names them")
-    found, notes = READERS[kind](path, None if media is None else Path(media))
-    clips = list(named_apart(found))
+    clips_read, notes = READERS[kind](path, None if media is None else Path(media))
+    clips = list(named_apart(clips_read))
     faults = [clip.error for clip in clips if clip.error]
     if len(faults) == len(clips):
         raise SourceError(f"none of the {len(clips)} rows of {source} can be used; the first: {faults[0]}")

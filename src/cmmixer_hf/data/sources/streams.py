@@ -107,8 +107,8 @@ class _Rows:
 
 
 def _split_of(path: Path) -> str:
-    found = SPLIT_NAME.search(path.as_posix().lower())
-    return found.group(1) if found else DEFAULT_SPLIT
+    match = SPLIT_NAME.search(path.as_posix().lower())
+    return match.group(1) if match else DEFAULT_SPLIT
 
 
 def _streamed(source: str, kind: str) -> Sequence[_Part]:
@@ -145,7 +145,7 @@ def _dataset_rows(stream: IterableDataset, where: str) -> Iterator[TableRow]:
 
 
 def _clip(row: TableRow, split: str, name: str, folder: Path, remote: bool) -> ClipSpec:
-    said: dict[str, Any] = {KEY: name}
+    described: dict[str, Any] = {KEY: name}
     media: dict[str, Media] = {}
     more = row.values.get("json")  # webdataset's place for everything that is no media
     for column, value in {**row.values, **(more if isinstance(more, Mapping) else {})}.items():
@@ -155,11 +155,11 @@ def _clip(row: TableRow, split: str, name: str, folder: Path, remote: bool) -> C
         if kind in MEDIA_COLUMNS:
             media["audio" if kind in SOUND_COLUMNS else "video"] = _media(value, row.where, column, folder, remote)
         else:
-            said[COLUMN_ALIASES.get(column, column)] = value
+            described[COLUMN_ALIASES.get(column, column)] = value
     if not media:
         raise SourceError("it holds no media: name the column video or audio, or after a suffix such as mp4")
-    fields = {"split": split} | describe(said) | media
-    return ClipSpec(str(said[KEY]), str(said.get("track_id", said[KEY])), **fields)
+    fields = {"split": split} | describe(described) | media
+    return ClipSpec(str(described[KEY]), str(described.get("track_id", described[KEY])), **fields)
 
 
 def _media(value: Any, where: str, column: str, folder: Path, remote: bool) -> Media:

@@ -129,7 +129,7 @@ def _has_file(model: str, name: str, revision: str | None) -> bool:
     if Path(model).is_absolute() or model.startswith("."):
         return False
     try:
-        found = cached_file(
+        path = cached_file(
             model,
             name,
             revision=revision,
@@ -139,4 +139,4 @@ def _has_file(model: str, name: str, revision: str | None) -> bool:
         )
     except OSError:
         return False
-    return found is not None
+    return path is not None

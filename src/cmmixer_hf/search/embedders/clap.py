@@ -11,6 +11,11 @@ from .windows import WindowEmbedder
 class CLAPEmbedder(WindowEmbedder):
     """transformers' `ClapModel` with its own processor: 48 kHz, windows of 10 s, no pictures.
 
+    Args:
+        saved: a CLAP that was saved with its processor.
+        device: where it runs.
+        num_segments: K, windows of a section that are embedded one by one; 3 by default.
+
     Raises:
         SourceError: the model or its processor cannot be loaded.
     """

@@ -67,7 +67,7 @@ newest:  ## the same on the newest versions that there are
 docs:  ## build/site: the documentation, with the reference read from the docstrings
 	$(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/pip install --quiet mkdocs-material mkdocstrings-python
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
 wheel: $(VENV)/ready  ## dist/: what is released
 	rm -rf dist

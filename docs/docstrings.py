@@ -1,4 +1,4 @@
-"""Docstrings for the site: examples (`>>>`) become blocks of code, and references lose their brackets."""
+"""Docstrings for the site: examples (`>>>`) become code, references lose their brackets, types their ticks."""
 
 import re
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import griffe
 
 EXAMPLE = re.compile(r"(?m)(?:^>>> .*\n?(?:^(?!\n|>>>).+\n?)*\n?(?=>>>|\n|\Z))+")
+TYPE = re.compile(r"(?m)^( +\w[\w, ]* \()(.*)(\): )")
 
 
 class PlainMarkdown(griffe.Extension):
@@ -15,4 +16,5 @@ class PlainMarkdown(griffe.Extension):
         """For every module, class, function and attribute."""
         if obj.docstring:
             text = re.sub(r"\[(`[^`]+`)\](?![(\[])", r"\1", obj.docstring.value)
+            text = TYPE.sub(lambda match: match[1] + match[2].replace("`", "") + match[3], text)
             obj.docstring.value = EXAMPLE.sub(lambda match: f"\n```python\n{match[0].strip()}\n```\n", text)

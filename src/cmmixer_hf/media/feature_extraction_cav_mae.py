@@ -29,8 +29,8 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
             clip of ten seconds are all of it.
         image_mean, image_std: of the channels; frames become (x/255 − mean)/std.
         audio_length (`int`, defaults to 1024): time steps of a spectrogram.
-        n_fft (`int`, defaults to 512), min_frequency (`float`, defaults to 20.0), preemphasis (`float`, defaults to
-            0.97): of Kaldi's filterbank.
+        n_fft (`int`, defaults to 512), min_frequency (`float`, defaults to 20.0): of Kaldi's filterbank.
+        preemphasis (`float`, defaults to 0.97): likewise.
         audio_mean, audio_std (`float`, defaults to −5.081 and 4.4849): of log-mels in AudioSet; no factor 2.
         crop_scale, flip_probability (defaults to [1.0, 1.0] and 0.0): augmentation of frames, none as published;
             otherwise as in [`CMMixerFeatureExtractor`].

@@ -26,8 +26,9 @@ class CAVMAEConfig(PreTrainedConfig):
             and how many of them, the last ones, both modalities share. Several joint layers follow one another here, as
             in the released fine-tuning; the released pre-training starts each of them from the first one's input, so
             that only the last has an effect. With the published 1 there is no difference.
-        hidden_act (`str`, defaults to `"gelu"`), layer_norm_eps (`float`, defaults to 1e-5), qkv_bias (`bool`).
-        hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0).
+        hidden_act (`str`, defaults to `"gelu"`): of every layer.
+        layer_norm_eps (`float`, defaults to 1e-5), qkv_bias (`bool`): likewise.
+        hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0): likewise.
         initializer_range (`float`, defaults to 0.02): standard deviation of the modality and mask tokens at the start.
         learned_positions (`bool`, defaults to `False`): train what positions differ by from the computed sine-cosine
             ones, as the published fine-tuning does.

@@ -70,8 +70,7 @@ _STRIPS = {
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """Run all six stages; everything lies in `settings.output` afterwards, `report.html` first of all."""
     started = time.monotonic()
-    output = Path(settings.output)
-    extractor = make_extractor()
+    output, extractor = Path(settings.output), make_extractor()
     training, held_out, prepared = _clips(settings, extractor)
     model, histories = _train(settings, training, extractor)
     print("5/6 index")
@@ -83,8 +82,7 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
         "trained": evaluate_retrieval(embeddings),
         "untrained": evaluate_retrieval(embed_clips(untrained, held_out, extractor)),
     }
-    cues = score_free_cues(training, held_out, extractor)
-    scores |= cues.rows
+    scores |= score_free_cues(training, held_out, extractor).rows
     rows = _score_rows(scores)
     twins = _understood(settings, {"trained": model, "untrained": untrained}, extractor)
     notes = _notes(settings, training, held_out, prepared)
@@ -106,10 +104,8 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     results = {"scores": scores, "twins": twins, "held_out": len(held_out), "facts": facts}
     with atomic_file(output / "results.json") as partial:
         partial.write_text(json.dumps(results, indent=2))
-    if twins:
-        print("\n" + _table(_twin_rows(twins)))
-    print("\n" + _table(rows) + "\n" + "".join(f"\n{note}" for note in notes))
-    print(f"\nLook at it: {output / 'report.html'}")
+    tables = [_table(found) for found in (_twin_rows(twins), rows) if found]
+    print("", *tables, "\n".join(notes), f"Look at it: {output / 'report.html'}", sep="\n\n")
     return results
 
 

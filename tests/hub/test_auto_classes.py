@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from transformers import AutoModelForPreTraining
+from transformers import MODEL_MAPPING, AutoModelForPreTraining, PreTrainedModel
 
 import cmmixer_hf
-from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerProcessor
+from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining, CMMixerModel, CMMixerProcessor
 
 LOAD = """
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification
@@ -59,6 +59,24 @@ def test_auto_classes_lead_to_ours(first, tiny_config, extractor, tmp_path):
 def test_what_stands_for_a_class_can_be_copied():
     registered = AutoModelForPreTraining._model_mapping._extra_content  # what processes hand over of the table
     assert pickle.loads(pickle.dumps(registered))[CMMixerConfig].__name__ == "CMMixerForPreTraining"
+
+
+def test_what_stands_for_a_class_is_taken_for_it():
+    stand_in = MODEL_MAPPING[CMMixerConfig]
+    assert stand_in == CMMixerModel
+    assert stand_in != CMMixerForPreTraining
+    assert len({stand_in, CMMixerModel}) == 1
+
+    class Derived(stand_in):
+        pass
+
+    assert Derived.__bases__ == (CMMixerModel,)
+    assert issubclass(Derived, stand_in)
+    assert issubclass(stand_in, PreTrainedModel)
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = CMMixerModel(CMMixerConfig(**sizes))
+    assert isinstance(model, stand_in)
+    assert not isinstance(model.config, stand_in)
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -65,6 +65,8 @@ def load_named(name: str) -> Any:
 class _LoadedLater:
     """A stand-in for a class of ours in a table of transformers: it has its name and forwards everything else to it.
 
+    It equals that class, can be derived from, and answers `isinstance` and `issubclass` as the class does.
+
     Args:
         name: module and name of the class.
         config: the configuration that leads to it, which transformers compares when it registers.
@@ -79,6 +81,21 @@ class _LoadedLater:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._path, self.config_class)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is load_named(self._path)
+
+    def __hash__(self) -> int:
+        return hash(load_named(self._path))
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
+        return (load_named(self._path),)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, load_named(self._path))
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, load_named(self._path))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(load_named(self._path), name)

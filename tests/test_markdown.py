@@ -31,6 +31,7 @@ SMALL = {
     "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
     "benchmarks/latency.py": "--repeats 1",
+    "benchmarks/recall.py": "--items 60 --queries 10",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
 }
 # Heads are as wide as MAE's, 64 in the encoder, of which the decoder has 16.
@@ -49,6 +50,7 @@ NOT_RUN = {
     "cmmixer search clip.mp4 music-library": "likewise",
     "cmmixer search --text": "likewise",
     "cmmixer page": "serves until it is stopped; tests/test_app.py does",
+    "python benchmarks/levels.py": "downloads a game and trains for an hour; test_levels.py has its parts",
     "python benchmarks/library.py": "measures the paper's model, minutes a row",
     "python benchmarks/search.py": "makes indexes of up to a million items",
 }

@@ -31,6 +31,7 @@ SMALL = {
     "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
     "benchmarks/latency.py": "--repeats 1",
+    "benchmarks/places.py": "--arms shifted --seeds 0 --pairs 32 --pool 12 --steps 1",
     "benchmarks/recall.py": "--items 60 --queries 10",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
 }

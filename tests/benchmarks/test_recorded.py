@@ -5,6 +5,7 @@ from pathlib import Path
 
 import claims
 import library
+import places
 import pytest
 import recall
 import search
@@ -83,5 +84,6 @@ def test_the_table_of_claims_is_the_recorded_one():
         assert table in BENCHMARKS
 
 
-def test_the_table_of_recall_is_the_recorded_one():
+def test_the_tables_of_places_and_of_recall_are_the_recorded_ones():
+    assert places.table(RECORDED / "places") in BENCHMARKS
     assert recall.table(json.loads((RECORDED / "recall.json").read_text())) in BENCHMARKS

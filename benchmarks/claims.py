@@ -23,17 +23,18 @@ import numpy as np
 import torch
 from datasets import Dataset, load_from_disk
 from scipy import stats
+from small_runs import HELD_OUT, make_clips, train_briefly
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, set_seed
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
 from cmmixer_hf.data import StackMaker, collate_clips
-from cmmixer_hf.demo import TWINS, World, make_extractor, make_row, model_config, score_understanding
+from cmmixer_hf.demo import TWINS, World, make_extractor, model_config, score_understanding
 from cmmixer_hf.evaluation import embed_clips, evaluate_retrieval, score_free_cues
-from cmmixer_hf.training import TrainingSettings, read_settings, train
+from cmmixer_hf.training import read_settings
 
-HELD_OUT, VALIDATION = 1_000_000, 500_000  # added to a seed: clips to score on, clips to choose a learning rate on
+VALIDATION = 500_000  # added to a seed: clips to choose a learning rate on
 CONTENT = ("identity", "height", "binding")  # twins of the first outcome
 Result = dict[str, Any]
 
@@ -205,7 +206,7 @@ def keep_clips(world: World, count: int, settings: ClaimsSettings) -> Dataset:
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            Dataset.from_list([make_row(world, index) for index in range(count)]).save_to_disk(f"{partial}/clips")
+            make_clips(world, count).save_to_disk(f"{partial}/clips")
             if not folder.exists():  # another process may have been faster
                 Path(f"{partial}/clips").rename(folder)
     return load_from_disk(str(folder))
@@ -223,21 +224,17 @@ def step_flops(model: PreTrainedModel, clips: Dataset) -> float:
 def spend(budget: float, model: PreTrainedModel, clips: Dataset, cell: Cell, settings: ClaimsSettings) -> None:
     """Train for as many steps as a budget of FLOP a clip of a batch allows."""
     steps = max(1, round(budget / step_flops(model, clips)))
-    with tempfile.TemporaryDirectory() as folder:
-        own = TrainingSettings(
-            output_dir=folder,
-            seed=cell.seed,
-            max_steps=steps,
-            warmup_epochs=0.1 * steps * settings.batch_size / len(clips),
-            batch_size=settings.batch_size,
-            learning_rate=cell.rate,
-            min_learning_rate=cell.rate / 20,
-            keep_spectrograms=True,
-            logging_steps=50,
-            save_steps=0,
-            divergence_factor=0,
-        )
-        train(model, clips, make_extractor(), own, progress=False)
+    train_briefly(
+        model,
+        clips,
+        steps,
+        seed=cell.seed,
+        batch_size=settings.batch_size,
+        learning_rate=cell.rate,
+        min_learning_rate=cell.rate / 20,
+        logging_steps=50,
+        divergence_factor=0,
+    )
 
 
 def commit() -> str:

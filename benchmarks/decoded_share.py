@@ -7,22 +7,18 @@ The demo's model pre-trains for equally many steps with each share, from the sam
 is the variance of hidden patches that it explains on held-out clips.
 """
 
-import json
-import tempfile
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from claims import HELD_OUT, show, step_flops
-from places import make_clips
+from claims import show, step_flops
+from small_runs import HELD_OUT, make_clips, read_or_measure, train_briefly
 from transformers import set_seed
 
 from cmmixer_hf import CMMixerForPreTraining
 from cmmixer_hf.demo import World, make_extractor, model_config
 from cmmixer_hf.evaluation import score_separation
-from cmmixer_hf.files import atomic_file
-from cmmixer_hf.training import TrainingSettings, read_settings, train
+from cmmixer_hf.training import read_settings
 
 MEASURED = ("video_hidden", "audio_hidden")
 
@@ -52,18 +48,8 @@ def run(settings: DecodedShareSettings) -> list[dict[str, Any]]:
             set_seed(seed)
             model = CMMixerForPreTraining(model_config(decoded_share=share))
             flops = step_flops(model, clips)
-            with tempfile.TemporaryDirectory() as folder:
-                own = TrainingSettings(
-                    output_dir=folder,
-                    seed=seed,
-                    max_steps=settings.steps,
-                    warmup_epochs=0.1 * settings.steps * 32 / settings.clips,
-                    learning_rate=1e-3,
-                    keep_spectrograms=True,
-                    save_steps=0,
-                )
-                started = time.process_time()
-                train(model, clips, make_extractor(), own, progress=False)
+            started = time.process_time()
+            train_briefly(model, clips, settings.steps, seed=seed)
             facts = {"share": share, "seed": seed, "mflop": flops / 1e6, "seconds": time.process_time() - started}
             results.append(facts | score_separation(model, held_out, make_extractor()))
             print(results[-1], flush=True)
@@ -83,13 +69,8 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Run, or print."""
-    settings = read_settings(DecodedShareSettings)
-    results = json.loads(Path(settings.table).read_text()) if settings.table else run(settings)
-    if settings.output:
-        with atomic_file(settings.output) as partial:
-            partial.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    """Measure, or print."""
+    print(table(read_or_measure(read_settings(DecodedShareSettings), run)))
 
 
 if __name__ == "__main__":

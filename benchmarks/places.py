@@ -10,23 +10,22 @@ is the most similar one.
 """
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from claims import HELD_OUT, show
-from datasets import Dataset
+from claims import show
+from small_runs import HELD_OUT, make_clips, train_briefly
 from torch import Tensor, nn
 from transformers import set_seed
 
 from cmmixer_hf import CMMixerForRetrieval
-from cmmixer_hf.demo import TWINS, World, make_extractor, make_row, score_understanding
+from cmmixer_hf.demo import TWINS, World, make_extractor, score_understanding
 from cmmixer_hf.evaluation import ClipEmbeddings, embed_clips, evaluate_retrieval
 from cmmixer_hf.files import atomic_file
-from cmmixer_hf.training import TrainingSettings, read_settings, train
+from cmmixer_hf.training import read_settings
 
 PRETRAINED = "checkpoints/cmmixer-small-yardstick/pretraining"
 CUES = 500  # training clips that the means of places are taken of
@@ -115,17 +114,7 @@ def run_cell(name: str, seed: int, settings: PlacesSettings) -> dict[str, Any]:
     pairs, held_out = make_clips(world, settings.pairs), make_clips(pool, settings.pool)
     set_seed(seed)
     model = ARMS[name][1].from_encoder_pretrained(PRETRAINED)
-    with tempfile.TemporaryDirectory() as folder:
-        own = TrainingSettings(
-            output_dir=folder,
-            seed=seed,
-            max_steps=settings.steps,
-            warmup_epochs=0.1 * settings.steps * 32 / settings.pairs,
-            learning_rate=1e-3,
-            keep_spectrograms=True,
-            save_steps=0,
-        )
-        train(model, pairs, make_extractor(), own, progress=False)
+    train_briefly(model, pairs, settings.steps, seed=seed)
     if isinstance(model, WithoutMeans):
         seen = embed_clips(model, pairs.select(range(min(CUES, settings.pairs))), make_extractor(), progress=False)
         model.means = {"video": seen.video.mean(0), "audio": seen.audio.mean(0)}
@@ -137,11 +126,6 @@ def run_cell(name: str, seed: int, settings: PlacesSettings) -> dict[str, Any]:
         "same place": 100 * place_share(clips),
         **{kind: score.value for kind, score in twins.items()},
     }
-
-
-def make_clips(world: World, count: int) -> Dataset:
-    """A world's first clips."""
-    return Dataset.from_list([make_row(world, index) for index in range(count)])
 
 
 def place_share(clips: ClipEmbeddings) -> float:

@@ -7,20 +7,16 @@ The library are soundtracks of made clips, the queries pictures of clips that ar
 being equal. Recall@10 is the share of the ten best by exact float32 scores of all items that an index gives back.
 """
 
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
-from claims import HELD_OUT
-from places import make_clips
+from small_runs import HELD_OUT, make_clips, read_or_measure
 from torch import Tensor
 
 from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor, RetrievalIndex
 from cmmixer_hf.demo import World
 from cmmixer_hf.evaluation import embed_clips
-from cmmixer_hf.files import atomic_file
 from cmmixer_hf.training import read_settings
 
 K = 10
@@ -75,12 +71,7 @@ def table(results: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, or print."""
-    settings = read_settings(RecallSettings)
-    results = json.loads(Path(settings.table).read_text()) if settings.table else measure(settings)
-    if settings.output:
-        with atomic_file(settings.output) as partial:
-            partial.write_text(json.dumps(results, indent=1))
-    print(table(results))
+    print(table(read_or_measure(read_settings(RecallSettings), measure)))
 
 
 if __name__ == "__main__":

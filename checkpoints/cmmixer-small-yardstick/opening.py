@@ -37,9 +37,7 @@ KNOWN_FORMATS = "MP4, MOV, 3GP, Matroska, WebM, MPEG-TS, MPEG, AVI, FLV, WMV, WA
 OPEN_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 # Their clocks start anew every 26 hours; FFmpeg stamps what lies before that as negative.
 WRAPPING_FORMATS = {"mpegts", "mpeg"}
-UNKNOWN_FRAMES = (
-    1 << 30
-)  # FFmpeg's number in the header of an AVI written to a pipe, where it cannot be corrected later
+UNKNOWN_FRAMES = 1 << 30  # FFmpeg's number in the header of an AVI written to a pipe, which it cannot correct later
 UNTIMED_FORMATS = {"mp3", "aac"}  # their headers hold no duration, only a bit rate to guess one from
 OTHER = {"video": "sound", "audio": "picture"}  # than a stream of this kind
 # FFmpegError is the rule; the others were seen on damaged files too.

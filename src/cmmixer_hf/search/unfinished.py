@@ -17,10 +17,8 @@ from .faiss_store import read_part, write_part
 from .index_facts import IndexFacts
 from .index_rows import make_rows, row_schema
 
-SECONDS_PER_PART, SECTIONS_PER_PART = (
-    30.0,
-    4096,
-)  # at most so much is lost when the run is killed, and so many wait in memory
+# At most so much is lost when the run is killed, and so many wait in memory.
+SECONDS_PER_PART, SECTIONS_PER_PART = 30.0, 4096
 ERRORS = b"errors"  # in a part's schema: path → [stamp, reasons]
 
 

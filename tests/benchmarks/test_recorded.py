@@ -5,6 +5,7 @@ from pathlib import Path
 
 import claims
 import library
+import numpy as np
 import places
 import pytest
 import recall
@@ -82,6 +83,39 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
 def test_the_table_of_claims_is_the_recorded_one():
     for table in claims.tables(RECORDED / "claims").split("\n\n"):
         assert table in BENCHMARKS
+
+
+def recorded_cells(folder: str) -> dict[tuple[str, int], dict]:
+    """The cells of a recorded grid, by arm and seed."""
+    cells = (json.loads(path.read_text()) for path in (RECORDED / folder).glob("grid-*.json"))
+    return {(cell["arm"], cell["seed"]): cell for cell in cells}
+
+
+def test_what_is_said_of_the_claims_is_what_the_cells_say():
+    cells = recorded_cells("claims")
+    means = {
+        arm: np.mean([cell["R@10"] for (name, _), cell in cells.items() if name == arm])
+        for arm in ("cutmix", "unmixed", "contrastive", "none")
+    }
+    words = (
+        "R@10 of 300 is {cutmix:.0f} with CutMix and {unmixed:.0f} with nothing mixed, {contrastive:.0f} with all that"
+    )
+    readme = " ".join(README.split())
+    assert words.format(**means) in readme
+    assert f"in fine-tuning, {means['none']:.0f} without it" in readme
+    gains = claims.differences(list(cells.values()), "cutmix", "unmixed", claims.content)
+    for text in (readme, " ".join(BENCHMARKS.split())):
+        assert f"adds {claims.show(gains)} points" in text
+    assert len(gains) == 5
+    assert min(gains) > 0
+    for other in ("unmixed", "contrastive", "none"):
+        assert min(claims.differences(list(cells.values()), "cutmix", other, lambda cell: cell["R@10"])) > 0
+
+
+def test_how_the_grids_size_was_chosen_is_recorded():
+    assert f"R@10 was {recorded_cells('claims-pilot')['cutmix', 77]['R@10']:.1f}" in BENCHMARKS
+    best = max(cell["R@10"] for cell in recorded_cells("claims-short").values())
+    assert f"no arm of three seeds passed {best:.1f}" in BENCHMARKS
 
 
 def test_the_tables_of_places_and_of_recall_are_the_recorded_ones():

@@ -38,11 +38,20 @@ def computing_in(embedder: Embedder, compute: Compute) -> Iterator[None]:
 
 
 def _quantize(model: nn.Module) -> None:
-    """Quantise linear layers dynamically, in place; torch plans to move this to torchao."""
+    """Quantise linear layers dynamically, in place; torch plans to move this to torchao.
+
+    Where the CPU has instructions for int8 products (VNNI), oneDNN's are an eighth faster than torch's default.
+    """
     try:
         from torch.ao.quantization import quantize_dynamic
     except ImportError as error:
         raise SourceError(f"this torch ({torch.__version__}) has no int8 any more: take bfloat16") from error
+    quantized, default = torch.backends.quantized, torch.backends.quantized.engine
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8, inplace=True)
+        if torch.cpu._is_vnni_supported() and "onednn" in quantized.supported_engines:
+            quantized.engine = "onednn"
+        try:
+            quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8, inplace=True)
+        finally:
+            quantized.engine = default

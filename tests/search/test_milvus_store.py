@@ -1,5 +1,6 @@
 """Each test runs twice: on an embedded file, and on a server that it starts and stops."""
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,9 +24,9 @@ pytest.importorskip("milvus_lite", reason="the tests need milvus-lite")
 from cmmixer_hf.search.faiss_store import FaissStore
 from cmmixer_hf.search.filters import Interval
 from cmmixer_hf.search.index import DamagedIndexError, RetrievalIndex, known_files, update_index
-from cmmixer_hf.search.index_facts import IndexFacts
+from cmmixer_hf.search.index_facts import IndexFacts, ModelMismatchError
 from cmmixer_hf.search.index_rows import POOLED, SEGMENTS, Candidates, make_rows, matrix
-from cmmixer_hf.search.milvus_store import MilvusError, MilvusStore
+from cmmixer_hf.search.milvus_store import OWNER, MilvusError, MilvusStore
 
 FACTS = IndexFacts("here", num_segments=4, size=16, identity="abc", collection="tracks")
 # What a filter language could stumble over.
@@ -186,6 +187,16 @@ def test_collections_of_others_are_left_alone(facts, tmp_path):
     with closing(MilvusClient(facts.uri)) as client:
         client.create_collection(facts.collection, dimension=8)
     with pytest.raises(DamagedIndexError, match="is not an index"):
+        known_files(tmp_path, facts)
+
+
+def test_a_collection_of_an_earlier_reading_is_known_and_not_added_to(facts, tmp_path):
+    """The first version of reading files was not noted."""
+    with filled(facts, rows(4)) as store:
+        note = {name: value for name, value in asdict(facts).items() if name != "sampling_version"}
+        store.client.alter_collection_properties(facts.collection, properties={OWNER: json.dumps(note)})
+        assert store.owner() == replace(facts, sampling_version=1)
+    with pytest.raises(ModelMismatchError, match="sampling_version 1, not 2"):
         known_files(tmp_path, facts)
 
 

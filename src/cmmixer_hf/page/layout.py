@@ -159,47 +159,48 @@ def _search_tab(kind: Kind, finder: Finder, examples: list[str]) -> gr.File:
     """A file or words → ranked items; returns where the file goes."""
     with gr.Row():
         with gr.Column():
-            query = gr.File(label=kind.ask, file_types=PLAYABLE, elem_id=f"{kind.name}-query", height=120)
-            preview = gr.HTML(elem_id=f"{kind.name}-preview", elem_classes="cmm-preview")
-            words = gr.Textbox(
-                label="Words", info="alone, or beside a file", visible=finder.knows_words, elem_id=f"{kind.name}-words"
-            )
-            button = gr.Button(f"Find {kind.name}", variant="primary", elem_id=f"{kind.name}-find")
-            if examples:
-                gr.Examples([[path] for path in examples], [query], label="Examples", elem_id=f"{kind.name}-examples")
-            with gr.Accordion("How many, and which", open=False, elem_id=f"{kind.name}-which"):
-                count = gr.Slider(1, MOST, value=5, step=1, label="How many", elem_id=f"{kind.name}-count")
-                filters = gr.Textbox(label="Filter", info=FILTERS_HELP, elem_id=f"{kind.name}-filter")
-            with gr.Accordion("More of this, less of that", open=False, elem_id=f"{kind.name}-bend"):
-                plus = gr.File(label="plus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-plus", height=120)
-                minus = gr.File(
-                    label="minus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-minus", height=120
-                )
-                weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
-            with gr.Accordion("What the model knows, and what not", open=False, elem_id=f"{kind.name}-about"):
-                gr.HTML(filled(about=finder.about()))
-        words_too = ", words or both," * finder.knows_words
+            asked, asking = _question(kind, finder, examples)
         with gr.Column():
-            results = gr.HTML(
-                filled(note=f"Nothing yet: give a file{words_too} and press the button."), elem_id=f"{kind.name}-found"
-            )
-            if kind is MUSIC:
-                _fit_row(query, results, finder)
-            with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
-                why = _picture(f"{kind.name}-why", "How similar each part of the query is to each part of the item")
-            ours = _our_processor(finder) is not None
-            with gr.Accordion("What the model saw or heard", open=False, elem_id=f"{kind.name}-sight", visible=ours):
-                seen = _picture(f"{kind.name}-seen", "Of the query")
-    asked = [query, words, plus, minus, weight, filters, count]
-    gr.on(
-        [button.click, words.submit, filters.submit],
-        partial(search_page, kind, finder),
-        asked,
-        [results, seen, why],
-        api_visibility="private",
-    )
+            shown = _answer(kind, finder, asked[0])
+    gr.on(asking, partial(search_page, kind, finder), asked, shown, api_visibility="private")
+    return asked[0]
+
+
+def _question(kind: Kind, finder: Finder, examples: list[str]) -> tuple[list[Any], list[Any]]:
+    """What is asked, in the order of [`Question`], and the events that ask it."""
+    query = gr.File(label=kind.ask, file_types=PLAYABLE, elem_id=f"{kind.name}-query", height=120)
+    preview = gr.HTML(elem_id=f"{kind.name}-preview", elem_classes="cmm-preview")
     query.change(_preview, [query], [preview], api_visibility="private", show_progress="hidden")
-    return query
+    words = gr.Textbox(
+        label="Words", info="alone, or beside a file", visible=finder.knows_words, elem_id=f"{kind.name}-words"
+    )
+    button = gr.Button(f"Find {kind.name}", variant="primary", elem_id=f"{kind.name}-find")
+    if examples:
+        gr.Examples([[path] for path in examples], [query], label="Examples", elem_id=f"{kind.name}-examples")
+    with gr.Accordion("How many, and which", open=False, elem_id=f"{kind.name}-which"):
+        count = gr.Slider(1, MOST, value=5, step=1, label="How many", elem_id=f"{kind.name}-count")
+        filters = gr.Textbox(label="Filter", info=FILTERS_HELP, elem_id=f"{kind.name}-filter")
+    with gr.Accordion("More of this, less of that", open=False, elem_id=f"{kind.name}-bend"):
+        plus = gr.File(label="plus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-plus", height=120)
+        minus = gr.File(label="minus the sound of", file_types=PLAYABLE, elem_id=f"{kind.name}-minus", height=120)
+        weight = gr.Slider(0.0, 2.0, value=1.0, step=0.1, label="how much")
+    with gr.Accordion("What the model knows, and what not", open=False, elem_id=f"{kind.name}-about"):
+        gr.HTML(filled(about=finder.about()))
+    return [query, words, plus, minus, weight, filters, count], [button.click, words.submit, filters.submit]
+
+
+def _answer(kind: Kind, finder: Finder, query: gr.File) -> list[Any]:
+    """What [`search_page`] fills: the results, what the model took of the query, and why the first one was found."""
+    note = f"Nothing yet: give a file{', words or both,' * finder.knows_words} and press the button."
+    results = gr.HTML(filled(note=note), elem_id=f"{kind.name}-found")
+    if kind is MUSIC:
+        _fit_row(query, results, finder)
+    with gr.Accordion("Why the first one", open=False, elem_id=f"{kind.name}-reason"):
+        why = _picture(f"{kind.name}-why", "How similar each part of the query is to each part of the item")
+    ours = _our_processor(finder) is not None
+    with gr.Accordion("What the model saw or heard", open=False, elem_id=f"{kind.name}-sight", visible=ours):
+        seen = _picture(f"{kind.name}-seen", "Of the query")
+    return [results, seen, why]
 
 
 def _fit_row(query: gr.File, results: gr.HTML, finder: Finder) -> None:

@@ -20,16 +20,17 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
     Args:
         image_size (`int` or `[int, int]`, defaults to 224): height and width of both stacks in pixels.
         num_frames (`int`, defaults to 8): K, segments that a waveform or a file is cut into.
-        image_mean, image_std (`float` or one a channel, defaults to 0.45 and 0.225): frames become (x/255 − mean)/std.
+        image_mean, image_std (`float` or one a channel): frames become (x/255 − mean)/std.
         sampling_rate (`int`, defaults to 16000): of the sound, in Hz.
         window_seconds (`float`, defaults to 2.6): sound a segment.
-        n_fft, win_length, hop_length (`int`, defaults to 400, 400, 160): Hann window of 25 ms every 10 ms, in samples.
+        n_fft, win_length, hop_length (`int`): a Hann window of 25 ms every 10 ms by default, in samples.
         num_mel_bins (`int`, defaults to 128): slaney mel filters between 0 Hz and half the sampling rate.
         mel_floor (`float`, defaults to 1.1920929e-07): energies under it count as it, before the natural logarithm.
-        audio_mean, audio_std (`float`, defaults to −4.2677393 and 4.5689974): log-mels become (x − mean)/(2 · std);
-            AudioMAE's statistics of AudioSet.
-        crop_scale (`[float, float]`, defaults to [0.5, 1.0]), crop_ratio (defaults to [0.75, 4/3]): area and aspect of
-            the random resized crop, flip_probability (`float`, defaults to 0.5): §4.3's augmentation, one draw a clip.
+        audio_mean, audio_std (`float`): log-mels become (x − mean)/(2 · std); AudioMAE's statistics of AudioSet.
+        crop_scale (`[float, float]`, defaults to [0.5, 1.0]): area of the random resized crop, as a share of the frame;
+            this and the next two are §4.3's augmentation, one draw a clip.
+        crop_ratio (`[float, float]`, defaults to [3/4, 4/3]): aspect of the crop, in that of the output.
+        flip_probability (`float`, defaults to 0.5): of mirroring a clip.
         standardize (`bool`, defaults to `False`): each frame and each spectrogram also has mean 0 and variance 1 of its
             own, so that neither brightness nor loudness is in the stacks.
 

@@ -339,7 +339,7 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_encoder_pretrained(cls, pretrained_model_name_or_path: str, **kwargs) -> "CMMixerForRetrieval":
+    def from_encoder_pretrained(cls, pretrained_model_name_or_path: str, **kwargs: Any) -> "CMMixerForRetrieval":
         """Both towers from one pre-trained encoder, whatever head the checkpoint has.
 
         Args:

@@ -23,20 +23,20 @@ class CAVMAEFeatureExtractor(CMMixerFeatureExtractor):
     `audio_values` are (batch, `audio_length`, mel bins), and `augment` reaches them too.
 
     Args:
-        image_size (`int` or `[int, int]`, defaults to 224): height and width of a frame in pixels.
-        num_frames, window_seconds (`int` and `float`, defaults to 10 and 1.0): what [`CMMixerProcessor`] reads of a
-            file: frames from the middles of so many equal parts and so many seconds of sound around each, which in a
-            clip of ten seconds are all of it.
+        num_frames (`int`, defaults to 10): frames that [`CMMixerProcessor`] reads of a file, from the middles of so
+            many equal parts.
+        window_seconds (`float`, defaults to 1.0): of sound that it reads around each, which in a clip of ten seconds
+            are all of it.
         image_mean, image_std: of the channels; frames become (x/255 − mean)/std.
         audio_length (`int`, defaults to 1024): time steps of a spectrogram.
-        n_fft (`int`, defaults to 512), min_frequency (`float`, defaults to 20.0): of Kaldi's filterbank.
+        n_fft (`int`, defaults to 512): of Kaldi's filterbank.
+        min_frequency (`float`, defaults to 20.0): likewise, in Hz.
         preemphasis (`float`, defaults to 0.97): likewise.
-        audio_mean, audio_std (`float`, defaults to −5.081 and 4.4849): of log-mels in AudioSet; no factor 2.
-        crop_scale, flip_probability (defaults to [1.0, 1.0] and 0.0): augmentation of frames, none as published;
-            otherwise as in [`CMMixerFeatureExtractor`].
+        audio_mean, audio_std (`float`): of log-mels in AudioSet; no factor 2.
+        crop_scale, flip_probability: augmentation of frames as in [`CMMixerFeatureExtractor`], none as published.
         noise_level (`float`, defaults to 0.1): augmentation adds uniform noise of at most this to a spectrogram, and
             rolls it in time.
-        kwargs: what else [`CMMixerFeatureExtractor`] takes: `sampling_rate`, `win_length`, `hop_length`,
+        kwargs: what else [`CMMixerFeatureExtractor`] takes: `image_size`, `sampling_rate`, `win_length`, `hop_length`,
             `num_mel_bins`, `mel_floor`, `crop_ratio`.
 
     Example:

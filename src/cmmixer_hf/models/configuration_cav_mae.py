@@ -16,18 +16,21 @@ class CAVMAEConfig(PreTrainedConfig):
     Args:
         image_size (`int`, defaults to 224): height and width of a frame. The models accept any size that the patch
             divides; this is the one the feature extractor makes.
-        patch_size (`int`, defaults to 16), num_channels (`int`, defaults to 3): of a frame; a spectrogram has one.
+        patch_size (`int`, defaults to 16): side of a square patch, of frames in pixels.
+        num_channels (`int`, defaults to 3): of a frame; a spectrogram has one.
         num_frames (`int`, defaults to 10): K, frames of a clip, of which training draws one. The models accept any.
         audio_length (`int`, defaults to 1024): time steps of a spectrogram, one every 10 ms. The models accept any
             length that the patch divides; this is the one the feature extractor makes.
         num_mel_bins (`int`, defaults to 128): frequencies of a spectrogram.
         hidden_size, num_attention_heads, intermediate_size: every layer of the encoder.
-        num_hidden_layers (`int`, defaults to 12), num_joint_layers (`int`, defaults to 1): layers that a token passes,
-            and how many of them, the last ones, both modalities share. Several joint layers follow one another here, as
-            in the released fine-tuning; the released pre-training starts each of them from the first one's input, so
-            that only the last has an effect. With the published 1 there is no difference.
+        num_hidden_layers (`int`, defaults to 12): layers that a token passes.
+        num_joint_layers (`int`, defaults to 1): how many of them, the last ones, both modalities share. Several joint
+            layers follow one another here, as in the released fine-tuning; the released pre-training starts each of
+            them from the first one's input, so that only the last has an effect. With the published 1 there is no
+            difference.
         hidden_act (`str`, defaults to `"gelu"`): of every layer.
-        layer_norm_eps (`float`, defaults to 1e-5), qkv_bias (`bool`): likewise.
+        layer_norm_eps (`float`, defaults to 1e-5): likewise.
+        qkv_bias (`bool`, defaults to `True`): whether the projections to queries, keys and values have a bias.
         hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0): likewise.
         initializer_range (`float`, defaults to 0.02): standard deviation of the modality and mask tokens at the start.
         learned_positions (`bool`, defaults to `False`): train what positions differ by from the computed sine-cosine

@@ -25,7 +25,8 @@ class CMMixerConfig(PreTrainedConfig):
         num_frames (`int`, defaults to 8): K, segments of a clip (§3.2). The models accept any number.
         hidden_size, num_hidden_layers, num_attention_heads, intermediate_size: the encoder, ViT-Base by default (§4.3).
         hidden_act (`str`, defaults to `"gelu"`): of every layer.
-        layer_norm_eps (`float`, defaults to 1e-6), qkv_bias (`bool`): likewise.
+        layer_norm_eps (`float`, defaults to 1e-6): likewise.
+        qkv_bias (`bool`, defaults to `True`): whether the projections to queries, keys and values have a bias.
         hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.0): likewise.
         drop_path_rate (`float`, defaults to 0.0): stochastic depth of the encoder's last layer, rising linearly from 0
             at the first; an option of fine-tuning.

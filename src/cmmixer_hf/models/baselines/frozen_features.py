@@ -1,6 +1,7 @@
 """Inputs of the baselines of Table 2: one frozen feature vector a segment, from an encoder or hand-made statistics."""
 
 import copy
+from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -70,8 +71,9 @@ class FrozenFeaturesConfig(PreTrainedConfig):
             trained with it, many image models get it at random. Of our own encoder it is always the mean.
         input_mean, input_std (`[float]`, *optional*): normalisation of pictures in [0, 1] that the network was trained
             with. Frames are brought to it from `frame_mean` and `frame_std`; spectrograms leave it unset.
-        frame_mean, frame_std (`float`, defaults to 0.45 and 0.225): those of the feature extractor.
-        num_cells, num_bands (`int`, defaults to 4 and 32): of the colour and the mel statistics.
+        frame_mean, frame_std (`float`): those of the feature extractor.
+        num_cells (`int`, defaults to 4): of the colour statistics, along either side of a frame.
+        num_bands (`int`, defaults to 32): of the mel statistics.
     """
 
     model_type = "frozen_features"
@@ -138,14 +140,14 @@ class FrozenFeatures(SafePreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_encoder(cls, encoder: PreTrainedModel, **settings) -> "FrozenFeatures":
+    def from_encoder(cls, encoder: PreTrainedModel, **settings: Any) -> "FrozenFeatures":
         """Features of a copy of `encoder`; `settings` are fields of [`FrozenFeaturesConfig`]."""
         features = cls(FrozenFeaturesConfig(encoder_config=copy.deepcopy(encoder.config), **settings))
         features.load_state_dict({f"encoder.{name}": value for name, value in encoder.state_dict().items()})
         return features.to(device=encoder.device, dtype=encoder.dtype)  # type: ignore[call-arg]
 
     @classmethod
-    def from_encoder_pretrained(cls, pretrained_model_name_or_path: str, **settings) -> "FrozenFeatures":
+    def from_encoder_pretrained(cls, pretrained_model_name_or_path: str, **settings: Any) -> "FrozenFeatures":
         """Features of a saved encoder.
 
         Args:

@@ -35,10 +35,10 @@ class CBMVRConfig(BaselineConfig):
 
     Args:
         video_hidden_sizes, audio_hidden_sizes (`[int]`): layers of a branch before the last one.
-        hidden_act (`str`, defaults to `"relu"`), hidden_dropout_prob (`float`, defaults to 0.1).
-        margin, top_share (`float`, defaults to 0.1 and 0.1): of the triplet loss.
-        audio_to_video_weight, video_to_audio_weight (`float`, defaults to 3 and 1): of its directions, named
-            from anchor to candidate.
+        hidden_act (`str`, defaults to `"relu"`): after each of them.
+        hidden_dropout_prob (`float`, defaults to 0.1): likewise.
+        margin, top_share (`float`, defaults to 0.1): of the triplet loss.
+        audio_to_video_weight, video_to_audio_weight (`float`): of its directions, named from anchor to candidate.
         structure_weight (`float`, defaults to 0.2): of the structure loss of each modality.
     """
 

@@ -43,9 +43,10 @@ class CVMVAEConfig(BaselineConfig):
     Args:
         embedding_size (`int`, defaults to 128): of the latent space.
         hidden_size (`int`, defaults to 512): of the one hidden layer of encoders and decoders.
-        hidden_act (`str`, defaults to `"relu"`), hidden_dropout_prob (`float`, defaults to 0.0).
-        cross_weight, kl_weight, matching_weight (`float`, defaults to 1.0, 0.1 and 1.0): of the terms of the loss.
-        margin, top_share (`float`, defaults to 0.1 and 0.1): of the matching.
+        hidden_act (`str`, defaults to `"relu"`): after that layer.
+        hidden_dropout_prob (`float`, defaults to 0.0): likewise.
+        cross_weight, kl_weight, matching_weight (`float`): of the terms of the loss.
+        margin, top_share (`float`, defaults to 0.1): of the matching.
     """
 
     model_type = "cvmvae"

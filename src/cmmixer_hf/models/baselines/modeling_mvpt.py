@@ -30,9 +30,9 @@ class MVPtConfig(BaselineConfig):
 
     Args:
         embedding_size (`int`, defaults to 256): width of the Transformers and of the embeddings; a multiple of 4.
-        num_hidden_layers, num_attention_heads, intermediate_size (`int`, defaults to 2, 4 and 1024).
-        hidden_act (`str`, defaults to `"gelu"`), layer_norm_eps (`float`, defaults to 1e-6), qkv_bias (`bool`).
-        hidden_dropout_prob, attention_probs_dropout_prob (`float`, defaults to 0.1 and 0.0).
+        num_hidden_layers, num_attention_heads, intermediate_size (`int`): of either Transformer.
+        hidden_act, layer_norm_eps, qkv_bias: as in [`CMMixerConfig`].
+        hidden_dropout_prob, attention_probs_dropout_prob (`float`): likewise.
         temperature (`float`, defaults to 0.3): τ.
     """
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from claims import show
+from datasets import Dataset
 from small_runs import HELD_OUT, make_clips, train_briefly
 from torch import Tensor, nn
 from transformers import set_seed
@@ -66,9 +67,17 @@ class ShiftedPlaces(CMMixerForRetrieval):
 
 
 class WithoutMeans(CMMixerForRetrieval):
-    """From every segment the mean of all clips' segments at its place is taken away, once the model is trained."""
+    """Trained towers; from every segment the mean of all clips' segments at its place is taken away."""
 
     means: dict[str, Tensor] | None = None
+
+    @classmethod
+    def of(cls, trained: CMMixerForRetrieval, clips: Dataset) -> "WithoutMeans":
+        """The same weights, with the means of some clips."""
+        model, seen = cls(trained.config), embed_clips(trained, clips, make_extractor(), progress=False)
+        model.load_state_dict(trained.state_dict())
+        model.means = {"video": seen.video.mean(0), "audio": seen.audio.mean(0)}
+        return model
 
     def get_video_features(self, pixel_values: Tensor, **kwargs: Any) -> Any:
         """As [`CMMixerForRetrieval.get_video_features`]."""
@@ -84,15 +93,20 @@ class WithoutMeans(CMMixerForRetrieval):
         return found
 
 
-ARMS: dict[str, tuple[str, type[CMMixerForRetrieval]]] = {
-    "paper": ("Eq. 2", CMMixerForRetrieval),
-    "other-clips": ("negatives of other clips alone", OtherClips),
-    "shifted": ("positions shifted in training", ShiftedPlaces),
-    "without-means": ("Eq. 2, the mean of each place taken away", WithoutMeans),
+# What is trained; what they save is read by the class that they derive from, which the card of a run folder names.
+ARMS: dict[str, type[CMMixerForRetrieval]] = {
+    "paper": CMMixerForRetrieval,
+    "other-clips": OtherClips,
+    "shifted": ShiftedPlaces,
 }
-# What they save is read by the class that they derive from, which the card of a run folder names.
-for _, _class in ARMS.values():
+for _class in ARMS.values():
     _class.__name__ = CMMixerForRetrieval.__name__
+ABOUT = {
+    "paper": "Eq. 2",
+    "other-clips": "negatives of other clips alone",
+    "shifted": "positions shifted in training",
+    "without-means": "Eq. 2, the mean of each place taken away",  # of the paper's arm, once it is trained
+}
 
 
 @dataclass
@@ -108,23 +122,26 @@ class PlacesSettings:
     steps: int = field(default=1000, metadata={"help": "of 32 pairs"})
 
 
-def run_cell(name: str, seed: int, settings: PlacesSettings) -> dict[str, Any]:
-    """Fine-tune and score one arm."""
-    world, pool = World(seed), World(seed + HELD_OUT)
-    pairs, held_out = make_clips(world, settings.pairs), make_clips(pool, settings.pool)
+def run_cell(name: str, seed: int, pairs: Dataset, held_out: Dataset, steps: int) -> dict[str, dict[str, float]]:
+    """Fine-tune an arm and score it; the paper's is scored without its means, too."""
     set_seed(seed)
-    model = ARMS[name][1].from_encoder_pretrained(PRETRAINED)
-    train_briefly(model, pairs, settings.steps, seed=seed)
-    if isinstance(model, WithoutMeans):
-        seen = embed_clips(model, pairs.select(range(min(CUES, settings.pairs))), make_extractor(), progress=False)
-        model.means = {"video": seen.video.mean(0), "audio": seen.audio.mean(0)}
+    model = ARMS[name].from_encoder_pretrained(PRETRAINED)
+    train_briefly(model, pairs, steps, seed=seed)
+    models = {name: model}
+    if name == "paper":
+        models["without-means"] = WithoutMeans.of(model, pairs.select(range(min(CUES, len(pairs)))))
+    return {arm: score(model, World(seed + HELD_OUT), held_out) for arm, model in models.items()}
+
+
+def score(model: CMMixerForRetrieval, world: World, held_out: Dataset) -> dict[str, float]:
+    """R@10 both ways, what is to be avoided, and the twins."""
     clips = embed_clips(model, held_out, make_extractor(), progress=False)
-    twins = score_understanding(model, pool, range(settings.pool), make_extractor())
+    twins = score_understanding(model, world, range(len(held_out)), make_extractor())
     scores = evaluate_retrieval(clips)
     return {
         "R@10": (scores["video_to_audio"]["R@10"] + scores["audio_to_video"]["R@10"]) / 2,
         "same place": 100 * place_share(clips),
-        **{kind: score.value for kind, score in twins.items()},
+        **{kind: one.value for kind, one in twins.items()},
     }
 
 
@@ -140,16 +157,19 @@ def place_share(clips: ClipEmbeddings) -> float:
 
 
 def run(settings: PlacesSettings) -> None:
-    """Every arm for every seed that has no result yet."""
+    """Every arm for every seed that has no result yet; the arms of a seed have the same clips."""
+    output = Path(settings.output)
     for seed in settings.seeds:
-        for name in settings.arms:
-            path = Path(settings.output) / f"{name}-seed{seed}.json"
-            if not path.exists():
-                facts = {"arm": name, "seed": seed, "pairs": settings.pairs, "pool": settings.pool}
-                result = facts | {"steps": settings.steps, "scores": run_cell(name, seed, settings)}
-                with atomic_file(path) as partial:
-                    partial.write_text(json.dumps(result, indent=1))
-                print(f"{path.stem}: {result['scores']}", flush=True)
+        missing = [name for name in settings.arms if not (output / f"{name}-seed{seed}.json").exists()]
+        if not missing:
+            continue
+        pairs, held_out = make_clips(World(seed), settings.pairs), make_clips(World(seed + HELD_OUT), settings.pool)
+        for name in missing:
+            for arm, scores in run_cell(name, seed, pairs, held_out, settings.steps).items():
+                facts = {"arm": arm, "seed": seed, "pairs": settings.pairs, "pool": settings.pool}
+                with atomic_file(output / f"{arm}-seed{seed}.json") as partial:
+                    partial.write_text(json.dumps(facts | {"steps": settings.steps, "scores": scores}, indent=1))
+                print(f"{arm}-seed{seed}: {scores}", flush=True)
 
 
 def table(folder: Path) -> str:
@@ -157,7 +177,7 @@ def table(folder: Path) -> str:
     results = [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*.json"))]
     columns = ["R@10", "same place", *TWINS]
     lines = [f"| fine-tuned with | seeds | {' | '.join(columns)} |", "|" + "---|" * (2 + len(columns))]
-    for name, (about, _) in ARMS.items():
+    for name, about in ABOUT.items():
         own = [result["scores"] for result in results if result["arm"] == name]
         if own:
             cells = [show([scores[column] for scores in own]) for column in columns]

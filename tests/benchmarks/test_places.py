@@ -67,7 +67,7 @@ def test_every_arm_has_a_result_that_is_kept_and_shown(tmp_path, monkeypatch):
     monkeypatch.setattr(places, "PRETRAINED", str(tmp_path / "pretraining"))
     settings = PlacesSettings(output=str(tmp_path / "out"), seeds=[0], pairs=32, pool=12, steps=1)
     run(settings)
-    assert len(list((tmp_path / "out").glob("*.json"))) == len(places.ARMS)
+    assert len(list((tmp_path / "out").glob("*.json"))) == len(places.ABOUT)
     (tmp_path / "out" / "paper-seed0.json").write_text(
         json.dumps(json.loads((tmp_path / "out" / "paper-seed0.json").read_text()) | {"seed": 0, "arm": "shifted"})
     )

@@ -45,7 +45,10 @@ def embed(files: Sequence[LibraryFile], embedder: Embedder, modality: str, way: 
 def measure(folder: str, files: Sequence[LibraryFile], rounds: int) -> dict[str, dict]:
     """For each way its median seconds a section by modality, and the embeddings."""
     embedders = {way: open_embedder(folder, "cpu") for way in WAYS}
-    found: dict[str, dict] = {way: {"seconds": {modality: [] for modality in MODALITIES}} for way in WAYS}
+    found: dict[str, dict] = {
+        way: {"identity": embedder.identity, "seconds": {modality: [] for modality in MODALITIES}}
+        for way, embedder in embedders.items()
+    }
     for modality in MODALITIES:
         for way, embedder in embedders.items():  # the first files warm up, and int8 is made
             embed(files[:1], embedder, modality, way)
@@ -68,7 +71,8 @@ def rows_of(name: str, found: dict[str, dict], *, trained: bool) -> list[dict]:
     rows, exact = [], found["float32"]
     for way, result in found.items():
         cosines = [(result[modality] * exact[modality]).sum(-1).mean().item() for modality in MODALITIES]
-        row = {"model": name, "way": way, "per_second": {m: 1 / s for m, s in result["seconds"].items()}}
+        row = {"model": name, "identity": result["identity"], "way": way}
+        row["per_second"] = {modality: 1 / seconds for modality, seconds in result["seconds"].items()}
         units = found[ONE_BY_ONE]["seconds"]
         row["ratio"] = {modality: units[modality] / seconds for modality, seconds in result["seconds"].items()}
         row["cosine"] = min(cosines)

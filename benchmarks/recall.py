@@ -17,6 +17,7 @@ from torch import Tensor
 from cmmixer_hf import CMMixerForRetrieval, CMMixerProcessor, RetrievalIndex
 from cmmixer_hf.demo import World
 from cmmixer_hf.evaluation import embed_clips
+from cmmixer_hf.search import open_embedder
 from cmmixer_hf.training import read_settings
 
 K = 10
@@ -48,7 +49,8 @@ def measure(settings: RecallSettings) -> dict[str, Any]:
         items = [{"path": str(place)} for place in range(len(library))]
         index = RetrievalIndex.build(items, library, model=settings.model, precision=precision)
         found[precision] = {count: recall(index, queries, exact, count) for count in CANDIDATES}
-    return {"items": settings.items, "queries": settings.queries, "recall": found}
+    identity = open_embedder(settings.model, "cpu").identity
+    return {"identity": identity, "items": settings.items, "queries": settings.queries, "recall": found}
 
 
 def recall(index: RetrievalIndex, queries: Tensor, exact: Tensor, candidates: int) -> float:

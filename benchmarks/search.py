@@ -41,6 +41,7 @@ NOISE, QUERY_NOISE = 0.3, 0.6
 K = 10
 CANDIDATES = 200
 RAW = f"FAISS, flat, and NumPy ranking of {CANDIDATES} by segments"
+BY_HAND = "the same FAISS index, {}, and that ranking"
 FILTERED = "`RetrievalIndex`, flat, filter on a tenth"
 AT_ONCE, ROUNDS = 200, 3
 
@@ -99,18 +100,22 @@ def make_contenders(indexes: dict[str, RetrievalIndex]) -> dict[str, Callable[[T
     raw = faiss.index_factory(vectors.shape[1], "Flat", faiss.METRIC_INNER_PRODUCT)
     raw.add(vectors)
 
-    def by_hand(query: Tensor) -> list[int]:
-        found = raw.search(pool(query[None]).numpy(), CANDIDATES)[1][0]
-        return found[np.argsort(-(segments[found] @ query.flatten().numpy()))[:K]].tolist()
+    def by_hand(index: faiss.Index) -> Callable[[Tensor], list[int]]:
+        def rank(query: Tensor) -> list[int]:
+            found = index.search(pool(query[None]).numpy(), CANDIDATES)[1][0]
+            return found[np.argsort(-(segments[found] @ query.flatten().numpy()))[:K]].tolist()
+
+        return rank
 
     def ours(index: RetrievalIndex, **where: str) -> Callable[[Tensor], list[int]]:
         return lambda query: [int(match.item["path"]) for match in index.search(query, K, where=where)]
 
     return {
-        "matrix product of pooled vectors": lambda query: np.argpartition(-(vectors @ pool(query).numpy()), K)[
+        "matrix product of pooled vectors": lambda query: np.argpartition(-(vectors @ pool(query[None])[0].numpy()), K)[
             :K
         ].tolist(),
-        RAW: by_hand,
+        RAW: by_hand(raw),
+        **{BY_HAND.format(name): by_hand(index.store._index) for name, index in indexes.items()},
         "matrix product of all segments": lambda query: rank_by_all_segments(indexes["flat"], query),
         **{f"`RetrievalIndex`, {name}": ours(index) for name, index in indexes.items()},
         FILTERED: ours(indexes["flat"], label="0"),

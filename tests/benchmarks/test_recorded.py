@@ -13,6 +13,7 @@ import search
 import training
 
 from cmmixer_hf.evaluation.free_cues import FreeCue
+from cmmixer_hf.search import open_embedder
 
 ROOT = Path(__file__).parents[2]
 RECORDED = ROOT / "benchmarks" / "results"
@@ -121,3 +122,10 @@ def test_how_the_grids_size_was_chosen_is_recorded():
 def test_the_tables_of_places_and_of_recall_are_the_recorded_ones():
     assert places.table(RECORDED / "places") in BENCHMARKS
     assert recall.table(json.loads((RECORDED / "recall.json").read_text())) in BENCHMARKS
+
+
+def test_embeddings_were_measured_with_the_checkpoint_that_is_released():
+    identity = open_embedder(str(ROOT / recall.RecallSettings.model), "cpu").identity
+    rows = json.loads((RECORDED / "library.json").read_text())
+    assert {row["identity"] for row in rows if "recall" in row} == {identity}
+    assert json.loads((RECORDED / "recall.json").read_text())["identity"] == identity

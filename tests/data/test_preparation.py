@@ -191,6 +191,7 @@ def test_a_shard_is_two_numbers(text):
         (["--num_frames", "0"], "num_frames must be positive"),
         (["--clips_per_shard", "0"], "at least one clip"),
         (["--shard", "4/4"], "no job 4 of 4"),
+        (["--num_workers", "-1"], "num_workers must be 0"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(clip_files, tmp_path, capsys, flags, message):

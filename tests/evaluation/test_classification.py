@@ -1,5 +1,7 @@
 """Predictions of prepared clips, views, scores and folds."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from datasets import Dataset
@@ -97,6 +99,16 @@ def test_scores_of_guesses_hold_chance_in_their_intervals():
         for score in score_classification(predictions(400, multi_label=multi_label), resamples=200):
             assert score.interval[0] <= score.value <= score.interval[1]
             assert score.interval[0] - 2 <= score.chance <= score.interval[1] + 2
+
+
+def test_few_labelled_samples_among_many_have_an_interval_and_none_at_all_is_an_error():
+    labels = torch.zeros(20, 3, dtype=torch.bool)
+    labels[0, 1] = True  # every third resample has no label
+    several = ClipPredictions(torch.rand(20, 3), labels, True, tuple(map(str, range(20))), (1,) * 20)
+    (score,) = score_classification(several)
+    assert 0 <= score.interval[0] <= score.interval[1] <= 100
+    with pytest.raises(SourceError, match="no sample has any label"):
+        score_classification(replace(several, labels=torch.zeros_like(labels)))
 
 
 def test_every_fold_is_held_out_once_and_the_mean_comes_with_its_spread():

@@ -11,6 +11,7 @@ from training_runs import EXTRACTOR, make_model, make_settings, train_until_kill
 
 from cmmixer_hf import CMMixerForPreTraining
 from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.training.best import BestWeights
 from cmmixer_hf.training.loop import train
 
 SCORES = [5.0, 9.0, 7.0, 9.0, 8.0, 6.0, 5.0, 4.0]  # after each of eight steps
@@ -46,6 +47,14 @@ def test_the_lowest_score_may_be_the_best(prepared_folder, tmp_path):
     _, weights, _ = run(prepared_folder, tmp_path, best_metric="-score")
     saved = CMMixerForPreTraining.from_pretrained(tmp_path)
     torch.testing.assert_close(saved.state_dict(), weights[8], rtol=0, atol=0)
+
+
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    for metric in ("score", "-score"):
+        best = BestWeights(tmp_path, make_settings(tmp_path, best_metric=metric))
+        judged = [best.judge({"score": score}, step) for step, score in enumerate([np.nan, 5.0, np.nan, 5.0], 1)]
+        assert judged == [False, True, False, False]
+        assert (best.step, best.waited) == (2, 2)
 
 
 def test_patience_ends_the_run_and_a_finished_one_stays_so(prepared_folder, tmp_path):

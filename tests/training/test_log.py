@@ -84,6 +84,16 @@ def test_it_goes_on_from_its_state(make_log):
     assert second.bar.n == 4
 
 
+def test_steps_before_a_checkpoint_are_not_in_the_speed_after_it(make_log):
+    first, second = make_log(logging_steps=4), make_log(logging_steps=4)
+    for _ in range(3):
+        take(first, 1.0)
+    second.load_state_dict(first.state_dict())
+    time.sleep(0.5)
+    take(second, 1.0)
+    assert second.history[0]["samples_per_second"] <= 10 / 0.5
+
+
 def test_a_step_that_fp16_left_out_has_no_norm(make_log):
     log = make_log()
     take(log, 1.0, norm=float("inf"))

@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Generic, TypeVar
 
+from .prepared_clips import SourceError
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -42,7 +44,10 @@ def map_in_processes(
 
     Raises:
         RuntimeError: `function` raised an exception; its traceback was printed.
+        SourceError: `num_workers` is below 0.
     """
+    if num_workers < 0:
+        raise SourceError(f"num_workers must be 0, which works in this process, or more, got {num_workers}")
     if num_workers == 0:
         yield from map(function, items)
         return

@@ -128,6 +128,8 @@ def score_classification(predictions: ClipPredictions, *, resamples: int = 1000,
     [('top1_accuracy', 100.0, 25.0), ('top5_accuracy', 100.0, 100.0)]
     """
     pair = predictions.probabilities, predictions.labels
+    if not predictions.labels.any():
+        raise SourceError("no sample has any label, so that there is nothing to find: label the clips")
     options = {"resamples": resamples, "seed": seed}
     if predictions.multi_label:
         interval = bootstrap_interval(mean_average_precision, *pair, **options)

@@ -22,7 +22,7 @@ def bootstrap_interval(
     interval is then somewhat too narrow.
 
     Args:
-        statistic: from samples to a number.
+        statistic: from samples to a number; draws for which it is NaN, since nothing in them has a label, do not count.
         samples: its arguments, each with one row a sample, (N, …), paired by position.
         resamples: how often samples are drawn again.
         confidence: share of the resamples between low and high.
@@ -47,7 +47,7 @@ def bootstrap_interval(
         drawn = torch.randint(count, (count,), generator=generator)
         values.append(float(statistic(*(sample[drawn] for sample in samples))))
     tail = (1 - confidence) / 2
-    low, high = torch.tensor(values, dtype=torch.double).quantile(torch.tensor([tail, 1 - tail], dtype=torch.double))
+    low, high = torch.tensor(values, dtype=torch.double).nanquantile(torch.tensor([tail, 1 - tail], dtype=torch.double))
     return low.item(), high.item()
 
 

@@ -1,5 +1,6 @@
 """Which weights of a run scored best on held-out clips, and early stopping."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ class BestWeights:
         return 0 < self.patience <= self.waited
 
     def judge(self, scores: Mapping[str, Any], step: int) -> bool:
-        """Whether the weights of this step are better than all before; equal ones are not.
+        """Whether the weights of this step are better than all before; equal ones are not, nor those without a number.
 
         Raises:
             ValueError: the evaluation has no such score.
@@ -46,7 +47,7 @@ class BestWeights:
         if self.metric not in scores:
             raise ValueError(f"best_metric is {self.metric!r}, the evaluation has {', '.join(scores)}")
         score = float(scores[self.metric])
-        better = self.score is None or self.sign * score > self.sign * self.score
+        better = not math.isnan(score) and (self.score is None or self.sign * score > self.sign * self.score)
         self.waited = 0 if better else self.waited + 1
         if better:
             self.score, self.step = score, step

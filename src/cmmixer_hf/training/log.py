@@ -111,7 +111,8 @@ class TrainingLog:
         self._refuse_no_numbers(losses[0], rates)
         self._refuse_divergence(rates, means["loss"])
         seconds = time.perf_counter() - self._since
-        timings = (len(rates) * self.samples_per_step / seconds, self._waited / seconds, self._memory())
+        timed = self.step - self._timed_from  # steps before a checkpoint took their time in another program
+        timings = (timed * self.samples_per_step / seconds, self._waited / seconds, self._memory())
         finite = norms[np.isfinite(norms)]  # with fp16 a step may have none, and is left out
         self.write(
             {
@@ -196,4 +197,4 @@ class TrainingLog:
         return psutil.Process().memory_info().rss / 1e9
 
     def _restart_clock(self) -> None:
-        self._since, self._waited = time.perf_counter(), 0.0
+        self._since, self._waited, self._timed_from = time.perf_counter(), 0.0, self.step

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,13 @@ FREE = {
     *("activation_checkpointing", "compile", "log_with", "logging_steps", "picture_epochs", "evaluation_epochs"),
     *("evaluation_steps", "save_steps", "keep_checkpoints", "divergence_factor", "push_to_hub"),
 }
+
+# Where 0 is a wish of its own, and less is none: `max_steps=-1` of other trainers is 0 here.
+AT_LEAST_ZERO = (
+    *("seed", "max_steps", "warmup_epochs", "shuffle_shards", "num_workers", "min_learning_rate", "weight_decay"),
+    *("freeze_layers", "max_gradient_norm", "picture_epochs", "evaluation_epochs", "evaluation_steps", "patience"),
+    *("save_steps", "divergence_factor"),
+)
 
 
 @dataclass
@@ -121,20 +129,26 @@ class TrainingSettings:
     )
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "repeats", "logging_steps", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        self._check_numbers()
         if self.batch_size % self.repeats:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of repeats ({self.repeats})")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
         if self.patience and not self.best_metric:
             raise ValueError("patience waits for a better score: set best_metric to its name, such as -median_rank")
         if self.streaming and not self.shuffle_shards:
             raise ValueError("streaming holds a window of shards in memory: set shuffle_shards, to 16 for example")
         self._choose_precision()
+
+    def _check_numbers(self) -> None:
+        for name in ("epochs", "batch_size", "accumulation_steps", "repeats", "logging_steps", "keep_checkpoints"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in AT_LEAST_ZERO:
+            if not getattr(self, name) >= 0:  # NaN is not
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
 
     def _choose_precision(self) -> None:
         self.mixed_precision = self.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # type: ignore[assignment]

@@ -19,6 +19,14 @@ def test_a_file_is_whole_or_absent(tmp_path):
     assert [path.read_text() for path in target.parent.iterdir()] == ["whole"]
 
 
+def test_a_file_that_cannot_be_written_goes_by_the_name_that_the_user_knows(tmp_path):
+    target = tmp_path / "a" / "numbers.txt"
+    with pytest.raises(FileNotFoundError) as raised, atomic_file(target) as partial:
+        partial.parent.rmdir()
+        partial.write_text("1 2 3")
+    assert raised.value.filename == str(target)
+
+
 def test_a_new_folder_replaces_nothing(tmp_path):
     with new_directory(tmp_path / "a" / "model") as partial:
         (partial / "weights").touch()

@@ -37,6 +37,10 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, target)
+    except OSError as error:
+        if error.filename == os.fspath(partial):
+            error.filename = os.fspath(target)  # which the user has named
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from transformers import AutoFeatureExtractor, AutoModelForPreTraining, ViTMAEConfig, ViTMAEForPreTraining
 
 from cmmixer_hf import CMMixerConfig, CMMixerForPreTraining
+from cmmixer_hf.cli import main
 from cmmixer_hf.hub.conversion import (
     ConvertSettings,
     WeightsFileError,
@@ -159,6 +160,14 @@ def test_weights_without_an_encoder_are_refused():
     small = CMMixerConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
     with pytest.raises(ValueError, match=r"incomplete.*cls_token"):
         fill_weights(CMMixerForPreTraining(small), {"norm.weight": torch.zeros(32)})
+
+
+def test_weights_of_no_known_layout_are_one_line_and_leave_nothing(tmp_path, capsys):
+    save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "strange.safetensors")
+    assert main(["convert", str(tmp_path / "strange.safetensors"), str(tmp_path / "out")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "strange.safetensors: unknown layout: expected MAE's" in line
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("keep_decoder", [True, False])

@@ -58,10 +58,11 @@ def test_music_replaces_the_sound_and_ends_on_a_beat(files, tmp_path, capsys):
 
 def test_music_makes_room_for_what_is_heard(files, tmp_path):
     clip, track = files
-    lay_under(str(clip), str(track), 0.0, str(tmp_path / "ducked.mp4"), duck=True, target=-30)
+    lay_under(str(clip), str(track), 0.0, str(tmp_path / "new" / "folder" / "ducked.mp4"), duck=True, target=-30)
     lay_under(str(clip), str(track), 0.0, str(tmp_path / "alone.mp4"), target=-30)
     own, ducked, alone = (
-        read_stereo(path, 0.0, SECONDS, RATE) for path in (clip, tmp_path / "ducked.mp4", tmp_path / "alone.mp4")
+        read_stereo(path, 0.0, SECONDS, RATE)
+        for path in (clip, tmp_path / "new" / "folder" / "ducked.mp4", tmp_path / "alone.mp4")
     )
     assert level(ducked, 3.5, 5) == pytest.approx(level(alone, 3.5, 5), rel=0.1)
     assert level(ducked, 0.5, 2.5) == pytest.approx(level(own, 0.5, 2.5), rel=0.1)
@@ -96,6 +97,8 @@ def test_slips_are_one_line(files, tmp_path, capsys):
         ([clip, "none.ogg@0:10", "out.mp4"], "none.ogg"),
         ([track, track, "out.mp4"], "has no picture"),
         ([clip, track, clip], "is one of the files that are read"),
+        ([clip, track, "out.mp4", "--loudness", "nan"], "--loudness is a number of LUFS such as -16, got nan"),
+        ([clip, track, f"{track}/out.mp4"], f"File exists: '{track}'"),
     ):
         assert main(["fit", *arguments]) == 1
         error = capsys.readouterr().err.strip()

@@ -94,6 +94,14 @@ def test_a_filter_finds_all_there_are():
         assert index.search(query, where={"genre": "none"}) == []
 
 
+@pytest.mark.parametrize("wanted", [120, 120.0, "120", "120.0"])
+def test_a_whole_number_is_the_same_with_and_without_its_point(wanted):
+    items = [{"path": str(bpm), "bpm": bpm} for bpm in (120, 120.0, "120", "120.0", 120.5, "0120", 12)]
+    index = RetrievalIndex.build(items, embeddings(len(items)), model="here")
+    found = index.search(embeddings(1, seed=1)[0], where={"bpm": wanted})
+    assert [match.item["bpm"] in (120, "120", "120.0") for match in found] == [True] * 2  # of equal paths the best
+
+
 def test_saved_and_loaded_it_answers_the_same(tmp_path):
     index, query = build(embeddings()), embeddings(1, seed=2)[0]
     before = index.search(query)

@@ -173,6 +173,9 @@ def test_a_picture_of_the_best_match(index, clip_files, tmp_path, capsys):
     assert np.asarray(pillow.open(path)).shape[2] == 3
     assert main(["search", *map(str, clip_files[:2]), str(index), "--picture", str(path)]) == 1
     assert "one query" in capsys.readouterr().err
+    assert main(["search", str(clip_files[0]), str(index), "--picture", str(tmp_path / "match.svg")]) == 1
+    assert "name it match.png" in (printed := capsys.readouterr()).err
+    assert not printed.out  # it is said before the search
 
 
 def test_slips_are_one_line(index, clip_files, tmp_path, capsys):
@@ -183,6 +186,8 @@ def test_slips_are_one_line(index, clip_files, tmp_path, capsys):
             [str(sound_only), str(index), "--where", "tempo>90"],
             "no item has tempo: filter by duration, end, height, mood, path, start, title, width",
         ),
+        ([str(sound_only), str(index), "--minus", str(sound_only)], "leaves nothing of the query"),
+        ([f"{sound_only}:0", str(index)], "leaves nothing of the query"),
         ([str(sound_only), str(index), "-k", "0"], "-k is how many items to show, at least 1, got 0"),
         (["none.mp4", str(index)], "none.mp4"),
         ([str(sound_only), str(index), "--plus", "none.wav"], "none.wav"),

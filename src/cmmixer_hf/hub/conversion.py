@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from ..data.prepared_clips import SourceError
 from ..files import new_directory
 from ..media.feature_extraction_cav_mae import CAVMAEFeatureExtractor
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
@@ -87,11 +88,15 @@ def convert(settings: ConvertSettings) -> ConversionReport:
     Raises:
         FileExistsError: `output_dir` holds something already.
         WeightsFileError: the weights cannot be read, or not without running code.
+        SourceError: they are of no layout that is known, or leave the encoder incomplete.
     """
     with new_directory(settings.output_dir) as folder:
         state = read_weights(settings.source)
-        model, extractor, layout = build(state, settings)
-        report = fill_weights(model, state, layout)
+        try:
+            model, extractor, layout = build(state, settings)
+            report = fill_weights(model, state, layout)
+        except ValueError as error:
+            raise SourceError(f"{settings.source}: {error}") from error
         model.save_pretrained(folder)
         extractor.save_pretrained(folder)
         (folder / "conversion.txt").write_text(f"{report}\n", encoding="utf-8")

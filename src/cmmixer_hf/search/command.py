@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from ..data.prepared_clips import SourceError
 from ..files import aligned, atomic_file
@@ -60,6 +61,8 @@ def _parts(settings: SearchSettings) -> tuple[list[QueryPart], list[QueryPart], 
     queries, plus = (queries, plus + words) if queries else (words, plus)
     if settings.picture and len(queries) > 1:
         raise SourceError(f"--picture draws one query's best match, got {len(queries)} queries: give one")
+    if settings.picture and Path(settings.picture).suffix.lower() != ".png":
+        raise SourceError(f"--picture draws a PNG, got {settings.picture}: name it {Path(settings.picture).stem}.png")
     return queries, plus, minus
 
 

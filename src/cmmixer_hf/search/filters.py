@@ -100,6 +100,19 @@ def within(text: str, values: Iterable[object]) -> bool:
     return number is not None and any(number in value for value in values if isinstance(value, Interval))
 
 
+def spellings(value: object) -> list[object]:
+    """A value of a filter as items may have it: a whole number with or without `.0`.
+
+    >>> spellings("120"), spellings(90.5), spellings("007")
+    (['120', '120.0'], [90.5], ['007'])
+    """
+    number = as_number(str(value))
+    if number is None or not number.is_integer():
+        return [value]
+    written: list[object] = [f"{number:.0f}", f"{number:.1f}"]
+    return written if str(value) in written else [value]
+
+
 def as_number(text: str) -> float | None:
     """A finite number; anything else is none.
 

@@ -1,5 +1,6 @@
 """`cmmixer fit`: a clip with a section of a track as its music."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,11 +33,13 @@ def fit(settings: FitSettings) -> None:
 
     Raises:
         MediaError: clip or track cannot be used.
-        SourceError: the result would overwrite one of them.
+        SourceError: the result would overwrite one of them, or the loudness is no number.
     """
     track, start = parse_place(settings.track)
     if any(Path(settings.output).resolve() == Path(file).resolve() for file in (track, settings.video)):
         raise SourceError(f"{settings.output} is one of the files that are read: write to another")
+    if settings.loudness is not None and not math.isfinite(settings.loudness):
+        raise SourceError(f"--loudness is a number of LUFS such as -16, got {settings.loudness}")
     end = lay_under(settings.video, track, start, settings.output, duck=settings.duck, target=settings.loudness)
     print(f"{settings.output}: {settings.video} with {track} from {clock(start)}, which ends at {end:.2f} s")
 

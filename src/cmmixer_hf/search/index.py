@@ -18,6 +18,7 @@ from torch import Tensor
 from ..models.similarity import combine_queries
 from .background import BACKGROUND, FEWEST_FILES, SAMPLED_FILES, Background, mean_item
 from .faiss_store import FaissStore, sweep, update
+from .filters import spellings
 from .folding import fold
 from .index_facts import DamagedIndexError, IndexFacts, ModelMismatchError, has_facts, read_facts, write_facts
 from .index_rows import PLACE, Candidates, Precision, Vectors, Where, known, make_rows, pool, relabel
@@ -180,7 +181,7 @@ class RetrievalIndex:
             query: segment embeddings (K, size).
             k: how many; fewer come back only where the index, or what meets the filter, has fewer.
             where: metadata that an item must have, `{"genre": "jazz", "bpm": Interval(90, 120)}`; of several values any
-                will do, and a list in an item's metadata has all of its members.
+                will do, and a list in an item's metadata has all of its members. 120 is 120.0 too.
             kind: of the query, `"video"`, `"audio"` or `"text"`, from which matches get their `standing`.
             candidates: rows, nearest by pooled vectors, whose segments are compared. More find items that match by
                 segments alone, at a third of a millisecond for each 200.
@@ -213,7 +214,7 @@ class RetrievalIndex:
         self._check_query(queries, k)
         queries = queries.detach().float().cpu()
         conditions = {
-            key: list(value) if isinstance(value, (list, tuple, set)) else [value]
+            key: list(chain.from_iterable(map(spellings, value if isinstance(value, (list, tuple, set)) else [value])))
             for key, value in (where or {}).items()
         }
         wanted, kinds = max(k, candidates), kinds or [None] * len(queries)

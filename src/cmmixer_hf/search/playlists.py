@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import atomic_file, readable, write_csv
+from .filters import as_number
 from .index import Match
 from .measuring import one_line
 
@@ -16,9 +17,9 @@ FIRST_COLUMNS = ("query", "rank", "score", "title", "artist", "path", "start", "
 
 
 def write_matches_csv(path: str | os.PathLike, answers: Iterable[Found]) -> None:
-    """A row a match, the best of each query first, with all that is known of it."""
+    """A row a match, the best of each query first, with all that is known of it; rank and score are the match's."""
     rows = [
-        {"query": query, "rank": rank, "score": round(match.score, 4), **match.item, "title": match.title}
+        {**match.item, "query": query, "rank": rank, "score": round(match.score, 4), "title": match.title}
         for query, matches in answers
         for rank, match in enumerate(matches, 1)
     ]
@@ -32,11 +33,17 @@ def write_m3u(path: str | os.PathLike, answers: Iterable[Found], *, folder: str 
     lines = ["#EXTM3U"]
     for match in (match for _, matches in answers for match in matches if "path" in match.item):
         name = " - ".join(filter(None, [str(match.item.get("artist", "")), match.title]))
-        lines.append(f"#EXTINF:{round(match.item.get('duration', -1))},{one_line(name)}")
+        lines.append(f"#EXTINF:{_whole_seconds(match.item.get('duration'))},{one_line(name)}")
         lines += [f"#EXTVLCOPT:{key}-time={match.item[where]:g}" for key, where in VLC_PLACES if where in match.item]
         lines.append(os.path.abspath(os.path.join(folder, match.item["path"])))
     with atomic_file(path) as partial:
         Path(partial).write_text("\n".join(map(readable, lines)) + "\n", encoding="utf-8")
+
+
+def _whole_seconds(duration: Any) -> int:
+    """A duration as a playlist has it; -1 where a library says something else than seconds, such as `3:20`."""
+    seconds = as_number(str(duration))
+    return -1 if seconds is None else round(seconds)
 
 
 def _cell(value: Any) -> str:

@@ -148,7 +148,7 @@ class Searcher:
         for part in parts:
             own = embedded[part.unweighted]
             if isinstance(own, EmbeddedQuery):
-                own = replace(own, embeds=combine_queries(part.weight * own.embeds, plus=added, minus=removed))
+                own = _bent(part, own, added, removed)
             bent.append(own)
         return bent
 
@@ -199,6 +199,16 @@ class Searcher:
         if modality not in known:
             raise SourceError(f"{part.path}: {self.embedder.name} knows no {modality}, only {' and '.join(known)}")
         return modality
+
+
+def _bent(
+    part: QueryPart, query: EmbeddedQuery, added: list[Tensor], removed: list[Tensor]
+) -> EmbeddedQuery | SourceError:
+    """A query with what is added and taken away, or why nothing is left of it."""
+    try:
+        return replace(query, embeds=combine_queries(part.weight * query.embeds, plus=added, minus=removed))
+    except ValueError as error:
+        return SourceError(f"{part}: {error}")
 
 
 def _one(embedded: EmbeddedQuery | Exception, weight: float) -> Tensor:

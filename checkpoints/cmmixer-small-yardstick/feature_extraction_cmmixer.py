@@ -125,6 +125,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         Raises:
             ValueError: nothing given, a wrong rank, shape or dtype, empty input, or another sampling rate.
         """
+        if return_tensors not in ("pt", "np", None):
+            raise ValueError(f"return_tensors must be 'pt' or 'np', got {return_tensors!r}")
         if videos is not None and audio is None and _rank(videos) == 1:
             videos, audio = None, videos  # pipelines hand over a waveform as first positional argument
         if videos is None and audio is None:
@@ -133,7 +135,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         if videos is not None:
             clips = [_to_tensor(clip, device) for clip in _as_batch(videos, rank=4)]
             images = [self._frames_to_images(clip, augment=augment, generator=generator) for clip in clips]
-            data["pixel_values"] = self._normalise(torch.stack(images))
+            data["pixel_values"] = self._normalise(_stack_clips(images, "frames"))
         if audio is not None:
             self._check_rate(sampling_rate)
             sounds = _as_batch(audio, rank=1 if self._are_waveforms(audio) else self._clip_rank.get(_rank(audio), 2))
@@ -218,7 +220,7 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
 
     def _sounds_to_stacks(self, clips: Sequence[Tensor], *, augment: bool, generator: torch.Generator | None) -> Tensor:
         """Sound of each clip as float, (K, samples) or (samples,) → what the model takes; never augmented (§4.3)."""
-        return self.spectrograms(torch.stack([self._sample(self._cut(clip)) for clip in clips]))
+        return self.spectrograms(_stack_clips([self._sample(self._cut(clip)) for clip in clips], "windows of sound"))
 
     def _sample(self, parts: Tensor) -> Tensor:
         """Of more than `num_frames` frames or windows (parts, ...) those at the middles of that many equal parts."""
@@ -274,8 +276,17 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         return round((rows - height) * place[0].item()), round((columns - width) * place[1].item()), height, width
 
     def _cut(self, waveform: Tensor) -> Tensor:
-        """Windows (K, samples); a waveform (samples,) is cut at the midpoints of K equal parts."""
+        """Windows (K, samples); a waveform (samples,) is cut at the midpoints of K equal parts.
+
+        Raises:
+            ValueError: (channels, samples), which its length tells from windows.
+        """
         if waveform.ndim == 2:
+            if waveform.shape[1] != self.window_samples:
+                raise ValueError(
+                    f"expected windows of sound (K, {self.window_samples}), or a waveform (samples,), "
+                    f"got {tuple(waveform.shape)}: mix the channels of a waveform, or cut it into windows"
+                )
             return waveform
         missing = self.window_samples - len(waveform)
         if missing > 0:
@@ -317,6 +328,13 @@ def _as_batch(value: Any, rank: int) -> Sequence[Any]:
     return clips
 
 
+def _stack_clips(clips: Sequence[Tensor], what: str) -> Tensor:
+    """Clips (K, ...) as a batch, (batch, K, ...)."""
+    if len({len(clip) for clip in clips}) > 1:
+        raise ValueError(f"clips of one batch need one number of {what}, got {[len(clip) for clip in clips]}")
+    return torch.stack(list(clips))
+
+
 def _channels_first(frames: Tensor) -> Tensor:
     """(K, h, w, 3) or (K, 3, h, w), whichever they are → (K, 3, h, w)."""
     first, last = frames.shape[1] == 3, frames.shape[-1] == 3
@@ -347,7 +365,10 @@ def _to_float(sound: Tensor) -> Tensor:
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:
     if isinstance(clip, (list, tuple)) and len(clip):
-        clip = torch.stack([torch.as_tensor(_from_image(part)) for part in clip])
+        parts = [torch.as_tensor(_from_image(part)) for part in clip]
+        if len(shapes := {tuple(part.shape) for part in parts}) > 1:
+            raise ValueError(f"frames, or windows of sound, of one clip must have one shape, got {sorted(shapes)}")
+        clip = torch.stack(parts)
     clip = torch.as_tensor(clip)
     if clip.numel() == 0:
         raise ValueError(f"expected frames or sound, got an empty clip of shape {tuple(clip.shape)}")

@@ -15,12 +15,17 @@ def read_media(value: Any, read: Callable[[str | os.PathLike[str]], Any]) -> Any
         value: a path, bytes, an open binary file, or a record `{"bytes", "path"}` (a `Video` or `Audio` column with
             `decode=False`); or a list of these.
         read: called with a path.
+
+    Raises:
+        ValueError: a list holds files and something else.
     """
     if is_media(value):
         return [_read_one(value, read)]
-    if isinstance(value, (list, tuple)) and value and all(map(is_media, value)):
-        return [_read_one(item, read) for item in value]
-    return value
+    if not isinstance(value, (list, tuple)) or not any(map(is_media, value)):
+        return value
+    if strange := [type(item).__name__ for item in value if not is_media(item)]:
+        raise ValueError(f"a list with a file in it must hold files alone, got {strange[0]} beside: read that first")
+    return [_read_one(item, read) for item in value]
 
 
 def is_media(value: Any) -> bool:

@@ -353,10 +353,11 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
 
     @classmethod
     def from_encoder(cls, encoder: CMMixerModel) -> "CMMixerForRetrieval":
-        """Both towers as copies of `encoder`; later changes to one change neither."""
+        """Both towers as copies of `encoder`, in its mode; later changes to one change neither."""
         model = cls(copy.deepcopy(encoder.config))
         model.video_model.load_state_dict(encoder.state_dict())
         model.audio_model.load_state_dict(encoder.state_dict())
+        model.train(encoder.training)
         return model.to(device=encoder.device, dtype=encoder.dtype)  # type: ignore[call-arg]
 
     def get_input_embeddings(self) -> nn.Module:
@@ -414,18 +415,25 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         """In training, which tokens of a stack a tower sees, as arguments of its forward."""
         if not (self.training and self.config.token_drop_rate):
             return {}
-        batch, segments, _, height, width = stack.shape
+        batch, segments, _, height, width = check_stack(stack, self.config.patch_size, self.config.num_channels).shape
         tokens = segments * (height // self.config.patch_size) * (width // self.config.patch_size)
         noise = torch.rand(batch, tokens, device=stack.device)
         return {"noise": even_noise(noise, segments), "mask_ratio": self.config.token_drop_rate}
 
     def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
-        """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device."""
+        """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device.
+
+        Raises:
+            ValueError: chunks, which keep embeddings alone, are to give hidden states or attentions.
+        """
         if self.config.embed_chunk_size is None:
             return features(stack, return_dict=True, **kwargs)
+        for name in ("output_hidden_states", "output_attentions"):
+            if kwargs.get(name, getattr(self.config, name, False)):
+                raise ValueError(f"{name} keeps what embed_chunk_size={self.config.embed_chunk_size} is there to drop")
 
         def embed(chunk: Tensor) -> tuple[Tensor, Tensor]:
-            embedded = features(chunk.to(self.device), return_dict=True)
+            embedded = features(chunk.to(self.device), return_dict=True, **kwargs)
             return embedded["pooler_output"], embedded["segment_embeds"]
 
         chunks = [checkpoint(embed, chunk, use_reentrant=False) for chunk in stack.split(self.config.embed_chunk_size)]

@@ -87,12 +87,18 @@ class Extract(Generic[Array]):
 
 @contextmanager
 def open_source(path: Path) -> Iterator[Source]:
-    """Open a file, close it afterwards, and turn whatever PyAV raises meanwhile into a MediaError."""
+    """Open a file, close it afterwards, and turn whatever PyAV raises meanwhile into a MediaError.
+
+    Errors of other files, such as of one that is written at the same time, stay what they are.
+    """
     try:
         source = Source(path)
         with closing(source):
             yield source
     except DECODE_ERRORS as error:
+        other = getattr(error, "filename", None)
+        if other and os.path.abspath(other) != os.path.abspath(path):
+            raise
         what = getattr(error, "strerror", None) or error
         reason = f"damaged, truncated or not a known media file ({type(error).__name__}: {what})"
         advice = f"check that it plays; fetch it again, or convert it to one of {KNOWN_FORMATS}"

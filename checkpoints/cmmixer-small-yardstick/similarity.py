@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+LEAST_LENGTH = 1e-3  # of a bent segment; what cancels leaves rounding errors of 1e-7
+
 
 def segment_similarity(queries: Tensor, candidates: Tensor) -> Tensor:
     """Mean over l of cos(P_l, P′_l), which is what Eq. 2 trains: (N, K, dim), (M, K, dim) → (N, M) in [−1, 1].
@@ -35,9 +37,15 @@ def combine_queries(query: Tensor, *, plus: Sequence[Tensor] = (), minus: Sequen
         plus: every b, of the same shape; scale it to weigh it.
         minus: every c, likewise.
 
+    Raises:
+        ValueError: a segment of the sum is as good as nothing, so that its direction would be that of rounding errors.
+
     >>> import torch
     >>> a, b = torch.eye(4)[None, 0], torch.eye(4)[None, 1]
     >>> [round(value, 3) for value in combine_queries(a, plus=[b])[0].tolist()]
     [0.707, 0.707, 0.0, 0.0]
     """
-    return nn.functional.normalize(query + sum(plus) - sum(minus), dim=-1)
+    combined = query + sum(plus) - sum(minus)
+    if not (combined.norm(dim=-1) > LEAST_LENGTH).all():
+        raise ValueError("what is added and taken away leaves nothing of the query: bend it by less")
+    return nn.functional.normalize(combined, dim=-1)

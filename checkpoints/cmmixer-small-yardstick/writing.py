@@ -50,6 +50,7 @@ def mp4_file(path: Path) -> Iterator[OutputContainer]:
     """
     folder, name = os.path.split(os.path.abspath(path))
     partial = os.path.join(folder, f".{name}.{os.getpid()}.part")
+    os.makedirs(folder, exist_ok=True)
     try:
         with open(partial, "wb") as file, av.open(file, "w", format="mp4") as container:
             yield container
@@ -59,7 +60,7 @@ def mp4_file(path: Path) -> Iterator[OutputContainer]:
         failure = error if isinstance(error, OSError) else error.__context__
         if not isinstance(failure, OSError):
             raise
-        failure.filename = failure.filename or os.fspath(path)
+        failure.filename = os.fspath(path)
         raise failure from None
     finally:
         with suppress(FileNotFoundError):

@@ -55,6 +55,12 @@ def test_selecting_clips_and_columns(tmp_path):
         clips.select_columns(["nonsense"])
 
 
+@pytest.mark.parametrize("several", [slice(0, 2), [0, 1], np.arange(2)])
+def test_several_places_are_for_select(tmp_path, several):
+    with pytest.raises(TypeError, match=f"got {type(several).__name__}: select"):
+        PreparedClips(write_shards(tmp_path))[several]
+
+
 def test_selecting_by_value_names_what_there_is(tmp_path):
     clips = PreparedClips(write_shards(tmp_path, sizes=(2, 1)))
     assert clips.select_where("clip_id", "1")["clip_id"] == ["1"]

@@ -240,6 +240,11 @@ def test_sound_without_its_sampling_rate_warns(extractor, caplog):
         ({"audio": WINDOWS, "sampling_rate": 44100}, "44100 Hz.*16000 Hz"),
         ({"audio": WINDOWS[None, None]}, "2 dimensions.*got 4"),
         ({"audio": WINDOWS[:, :0]}, "empty clip"),
+        ({"audio": WINDOWS[:2, :16000]}, r"\(K, 41600\).*got \(2, 16000\): mix the channels"),  # stereo, as it is read
+        ({"audio": [WINDOWS[:3], WINDOWS[:2]]}, r"one number of windows of sound, got \[3, 2\]"),
+        ({"videos": [FRAMES[:3], FRAMES[:2]]}, r"one number of frames, got \[3, 2\]"),
+        ({"videos": [FRAMES[0], FRAMES[0, 1:]]}, r"one shape, got \[\(59, 90, 3\), \(60, 90, 3\)\]"),
+        ({"videos": FRAMES, "return_tensors": "tf"}, "return_tensors must be 'pt' or 'np', got 'tf'"),
     ],
 )
 def test_unusable_input_is_refused_with_what_was_expected(extractor, options, message):

@@ -57,6 +57,11 @@ def test_lists_of_files_make_a_batch_and_arrays_pass_through(processor, video):
     )
 
 
+def test_a_list_of_files_and_arrays_is_refused(processor, video):
+    with pytest.raises(ValueError, match="must hold files alone, got ndarray beside"):
+        processor(videos=[video, np.zeros((4, 8, 8, 3), np.uint8)])
+
+
 def test_a_part_of_a_file_is_read(processor, video):
     early, late = (processor(videos=video, start=start, end=start + 1)["pixel_values"] for start in (0, 3))
     assert early.mean() < late.mean() - 1

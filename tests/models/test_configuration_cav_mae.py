@@ -25,6 +25,7 @@ def test_the_defaults_are_the_published_values():
         ({"contrastive_direction": "both"}, "contrastive_direction.*'both'"),
         ({"classifier_stream": "text"}, "classifier_stream.*'text'"),
         ({"hidden_size": 30}, "hidden_size"),
+        ({"patch_size": 0}, "patch_size must be at least 1, .*got 0"),
         ({"decoder_hidden_size": 500}, "decoder_hidden_size"),
         ({"audio_length": 1000}, "audio_length.*patch_size"),
         ({"num_mel_bins": 100}, "num_mel_bins.*patch_size"),

@@ -55,6 +55,11 @@ def test_every_field_survives_saving(tmp_path):
         ({"mask_ratio": 0.0}, "mask_ratio=0.0 hides none of 1568 patches"),
         ({"drop_path_rate": 1}, r"drop_path_rate must lie in \[0, 1\), got 1"),
         ({"embed_chunk_size": 0}, "embed_chunk_size must be at least 1, got 0"),
+        ({"patch_size": 0}, "patch_size must be at least 1, .*got 0"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be at least 1, .*got 0"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers must be at least 1, .*got -1"),
+        ({"image_size": [32, 32, 3]}, r"image_size must .* \(height, width\) or one number, got \[32, 32, 3\]"),
+        ({"temperature": float("nan")}, "temperature must be positive, got nan"),
         ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
     ],
 )

@@ -120,6 +120,9 @@ def test_one_encoder_takes_frames_or_spectrograms_but_not_both():
     [
         (torch.zeros(2, 3, 32, 48), r"\(batch, frames, 3, height, width\).*got \(2, 3, 32, 48\)"),
         (torch.zeros(2, 2, 1, 32, 48), r"got \(2, 2, 1, 32, 48\)"),
+        (torch.zeros(0, 2, 3, 32, 48), r"got \(0, 2, 3, 32, 48\)"),
+        (torch.zeros(2, 0, 3, 32, 48), r"got \(2, 0, 3, 32, 48\)"),
+        (torch.zeros(2, 2, 3, 32, 0), r"got \(2, 2, 3, 32, 0\)"),
         (torch.zeros(2, 2, 3, 32, 40), r"divisible by 16, got \(2, 2, 3, 32, 40\)"),
         (torch.zeros(2, 2, 3, 32, 48, dtype=torch.uint8), "floating-point stack, got torch.uint8"),
     ],
@@ -129,6 +132,8 @@ def test_wrong_stacks_are_refused_with_what_was_expected(stack, message):
         build("model")(stack)
     with pytest.raises(ValueError, match=message):
         build("pretraining")(pixel_values=stack, audio_values=stack)
+    with pytest.raises(ValueError, match=message):
+        build("retrieval", token_drop_rate=0.5).train().get_video_features(stack)
 
 
 # Pre-training
@@ -279,7 +284,8 @@ def test_pretraining_needs_both_modalities_of_one_shape():
 def test_both_towers_come_from_one_checkpoint(tmp_path):
     pretrained = build("pretraining")
     pretrained.save_pretrained(tmp_path)
-    model = CMMixerForRetrieval.from_encoder_pretrained(tmp_path, temperature=0.1).eval()
+    model = CMMixerForRetrieval.from_encoder_pretrained(tmp_path, temperature=0.1, token_drop_rate=0.5)
+    assert not model.training  # as after `from_pretrained`: features are not drawn
     for tower in (model.video_model, model.audio_model):
         torch.testing.assert_close(tower.state_dict(), pretrained.cmmixer.state_dict(), rtol=0, atol=0)
     assert model.video_model.cls_token is not model.audio_model.cls_token
@@ -300,6 +306,8 @@ def test_changing_one_tower_changes_neither_the_other_nor_the_source():
     encoder = build("model")
     before = copy.deepcopy(encoder.state_dict())
     model = CMMixerForRetrieval.from_encoder(encoder)
+    assert model.training == encoder.training
+    assert CMMixerForRetrieval.from_encoder(encoder.train()).training
     model.video_model.cls_token.data += 1
     torch.testing.assert_close(encoder.state_dict(), before)
     torch.testing.assert_close(model.audio_model.state_dict(), before)
@@ -393,6 +401,14 @@ def test_embedding_in_chunks_changes_neither_loss_nor_gradient(chunk):
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
         results.append((output.loss.detach(), output.video_embeds, output.audio_segment_embeds, gradients))
     torch.testing.assert_close(*results, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["output_hidden_states", "output_attentions"])
+def test_chunks_refuse_to_keep_what_they_are_there_to_drop(name):
+    with pytest.raises(ValueError, match=f"{name} keeps what embed_chunk_size=2"):
+        build("retrieval", embed_chunk_size=2)(**stacks(), **{name: True})
+    with pytest.raises(ValueError, match=f"{name} keeps what embed_chunk_size=2"):
+        build("retrieval", embed_chunk_size=2, attn_implementation="eager", **{name: True})(**stacks())
 
 
 def test_chunks_draw_the_same_dropout_in_both_passes():

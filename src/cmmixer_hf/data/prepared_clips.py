@@ -62,7 +62,12 @@ class PreparedClips:
     def __getitem__(self, key: str) -> list[Any]: ...
 
     def __getitem__(self, key: int | str) -> dict[str, Any] | list[Any]:
-        """A clip's row by its place, or a column by its name."""
+        """A clip's row by its place, or a column by its name. Raises TypeError for several places."""
+        if not isinstance(key, (int, np.integer, str)):
+            kind = type(key).__name__
+            raise TypeError(
+                f"a clip is asked for by its place, or a column by its name, got {kind}: select() takes more"
+            )
         return self._column(key) if isinstance(key, str) else self.__getitems__([key])[0]
 
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:

@@ -3,7 +3,14 @@
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_cmmixer import LOSS_DIRECTIONS, check_choices, check_divisible, check_widths
+from .configuration_cmmixer import (
+    LAYER_SIZES,
+    LOSS_DIRECTIONS,
+    check_amounts,
+    check_choices,
+    check_divisible,
+    check_widths,
+)
 from .masking import MASK_STRUCTURES, check_hides
 
 STREAMS = ("joint", "audio", "video")
@@ -115,6 +122,11 @@ class CAVMAEConfig(PreTrainedConfig):
         }
         check_choices(self, choices)
 
+    def validate_amounts(self) -> None:
+        """Refuse amounts below 1, by which others are divided; validators run in the order of their names."""
+        inputs = ("image_size", "patch_size", "num_channels", "num_frames", "audio_length", "num_mel_bins")
+        check_amounts(self, (*inputs, *LAYER_SIZES))
+
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide, and more joint layers than layers."""
         check_widths(self)
@@ -130,7 +142,7 @@ class CAVMAEConfig(PreTrainedConfig):
         """Refuse numbers out of their range."""
         if not 0 <= self.mask_ratio < 1:
             raise ValueError(f"mask_ratio must lie in [0, 1), got {self.mask_ratio}")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         weights = (self.reconstruction_weight, self.contrastive_weight)
         if min(weights) < 0 or not any(weights):

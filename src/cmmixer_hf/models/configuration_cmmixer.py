@@ -1,6 +1,6 @@
 """Configuration of the CMMixer models (arXiv 2308.13820)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -11,6 +11,10 @@ from .mixing import check_mixer
 DECODER_TYPES = ("solo", "duet")
 LOSS_REGIONS = ("masked", "all")
 LOSS_DIRECTIONS = ("symmetric", "video_to_audio")
+LAYER_SIZES = (
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("decoder_hidden_size", "decoder_num_hidden_layers", "decoder_num_attention_heads", "decoder_intermediate_size"),
+)
 
 
 @strict
@@ -116,6 +120,10 @@ class CMMixerConfig(PreTrainedConfig):
         check_choices(self, choices)
         check_mixer(self.mixer, self.mixer_kwargs or {})
 
+    def validate_amounts(self) -> None:
+        """Refuse amounts below 1, by which others are divided; validators run in the order of their names."""
+        check_amounts(self, ("image_size", "patch_size", "num_channels", "num_frames", *LAYER_SIZES))
+
     def validate_sizes(self) -> None:
         """Refuse sizes that do not divide."""
         check_widths(self)
@@ -129,7 +137,7 @@ class CMMixerConfig(PreTrainedConfig):
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
         if not 0 < self.decoded_share <= 1 or (self.decoded_share < 1 and self.loss_on != "masked"):
             raise ValueError(f"decoded_share must lie in (0, 1] with loss_on='masked', got {self.decoded_share}")
-        if self.temperature <= 0:
+        if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, got {self.temperature}")
         if self.embed_chunk_size is not None and self.embed_chunk_size < 1:
             raise ValueError(f"embed_chunk_size must be at least 1, got {self.embed_chunk_size}")
@@ -155,6 +163,15 @@ def check_choices(config: PreTrainedConfig, choices: Mapping[str, tuple[str, ...
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed:
             raise ValueError(f"{name} must be one of {allowed}, got {getattr(config, name)!r}")
+
+
+def check_amounts(config: PreTrainedConfig, names: Sequence[str]) -> None:
+    """Refuse numbers of pixels, layers and the like that are below 1, and a size that has not two sides."""
+    for name in names:
+        value = getattr(config, name)
+        sides = value if isinstance(value, (list, tuple)) else (value, value)
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"{name} must be at least 1, and a size (height, width) or one number, got {value}")
 
 
 def check_widths(config: PreTrainedConfig) -> None:

@@ -12,7 +12,7 @@ def check_stack(stack: Tensor, patch_size: int, channels: int) -> Tensor:
     """Refuse a stack that is not (batch, K, channels, H, W) in floating point with H and W multiples of the patch."""
     expected = f"(batch, frames, {channels}, height, width) with sides divisible by {patch_size}"
     shape = tuple(stack.shape)
-    if len(shape) != 5 or shape[2] != channels or any(side % patch_size for side in shape[3:]):
+    if len(shape) != 5 or shape[2] != channels or 0 in shape or any(side % patch_size for side in shape[3:]):
         raise ValueError(f"expected a stack of shape {expected}, got {shape}")
     if not stack.is_floating_point():
         raise ValueError(

@@ -268,9 +268,9 @@ class RetrievalIndex:
                 values[best],
                 tuple(map(tuple, cosines)),
                 also=tuple(Match(rows.item(other), values[other], ()) for other in others),
-                **self._standing(query, rows.segments[best], kind),
+                **self._standing(query, own, kind),
             )
-            for (best, *others), cosines in zip(groups, similarity, strict=True)
+            for (best, *others), own, cosines in zip(groups, segments, similarity, strict=True)
         ]
 
     def _standing(self, query: Tensor, segments: Tensor, kind: str | None) -> dict[str, Any]:

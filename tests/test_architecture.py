@@ -12,7 +12,8 @@ SOURCE = Path(cmmixer_hf.__file__).parent
 ROOT = Path(__file__).parents[1]
 # A wing imports from the lines above its own.
 FLOORS = """
-files flags progress settings
+files flags progress
+settings
 models media
 data
 loading

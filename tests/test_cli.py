@@ -130,7 +130,7 @@ def work(settings):
     print("working", flush=True)
     time.sleep(1000)
 settings.work = work
-cli.VERBS["prepare"] = ("settings.PrepareSettings", "settings.work", "")
+cli.VERBS["prepare"] = ("PrepareSettings", "settings.work", "")
 sys.argv = ["cmmixer", "prepare", "clips", "shards"]
 sys.exit(cli.main())
 """

@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from cmmixer_hf.flags import SettingsParser
+from cmmixer_hf.flags import SettingsParser, setting
 
 
 @dataclass
@@ -13,9 +13,9 @@ class Settings:
     files: list[str] = field(metadata={"help": "what to read"})
     model: str = field(metadata={"help": "what to use"})
     places: list[int] = field(default_factory=lambda: [1, 2], metadata={"help": "which of them, 100 % by default"})
-    kind: Literal["a", "b"] | None = field(default=None, metadata={"help": "of which kind"})
-    count: int = field(default=3, metadata={"help": "how many", "aliases": ["-c"], "choices": [3, 4]})
-    quick: bool = field(default=True, metadata={"help": "or slow"})
+    kind: Literal["a", "b"] | None = setting(None, "of which kind")
+    count: int = setting(3, "how many", aliases=["-c"], choices=[3, 4])
+    quick: bool = setting(True, "or slow")
 
 
 def read(line: str, *, positional: bool) -> Settings:

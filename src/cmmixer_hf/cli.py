@@ -15,38 +15,22 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
-from . import __version__
+from . import __version__, settings
 from .flags import SettingsParser
 
 # Verb: its settings, its function, and what it is for.
-VERBS: dict[str, tuple[str, str, str]] = {
-    "demo": (
-        "settings.DemoSettings",
-        "demo.run.run_demo",
-        "see everything work in minutes, from made clips to a report",
-    ),
-    "prepare": (
-        "settings.PrepareSettings",
-        "data.preparation.prepare_source",
-        "decode a folder of clips once, to train on",
-    ),
-    "prepare-ray": (
-        "settings.RayPrepareSettings",
-        "data.prepare_ray.prepare_source_on_ray",
-        "the same on a Ray cluster",
-    ),
-    "evaluate": ("settings.EvaluateSettings", "evaluation.command.evaluate", "score a model on prepared clips"),
-    "index": ("settings.IndexSettings", "search.indexing.build_index", "embed a library of tracks or clips"),
-    "search": ("settings.SearchSettings", "search.command.search", "rank the items of an index for a video or a track"),
-    "fit": ("settings.FitSettings", "search.fit.fit", "lay what was found under a clip"),
-    "page": ("settings.PageSettings", "page.serving.serve", "search in a browser, or from programs"),
-    "card": (
-        "settings.CardSettings",
-        "training.model_card.write_card",
-        "write the README of a model or of prepared clips",
-    ),
-    "doctor": ("doctor.DoctorSettings", "doctor.run_doctor", "check that everything here works"),
-    "convert": ("settings.ConvertSettings", "hub.conversion.convert", "start from weights that somebody else trained"),
+VERBS = {
+    "demo": ("DemoSettings", "demo.run.run_demo", "see everything work in minutes, from made clips to a report"),
+    "prepare": ("PrepareSettings", "data.preparation.prepare_source", "decode a folder of clips once, to train on"),
+    "prepare-ray": ("RayPrepareSettings", "data.prepare_ray.prepare_source_on_ray", "the same on a Ray cluster"),
+    "evaluate": ("EvaluateSettings", "evaluation.command.evaluate", "score a model on prepared clips"),
+    "index": ("IndexSettings", "search.indexing.build_index", "embed a library of tracks or clips"),
+    "search": ("SearchSettings", "search.command.search", "rank the items of an index for a video or a track"),
+    "fit": ("FitSettings", "search.fit.fit", "lay what was found under a clip"),
+    "page": ("PageSettings", "page.serving.serve", "search in a browser, or from programs"),
+    "card": ("CardSettings", "training.model_card.write_card", "write the README of a model or of prepared clips"),
+    "doctor": ("DoctorSettings", "doctor.run_doctor", "check that everything here works"),
+    "convert": ("ConvertSettings", "hub.conversion.convert", "start from weights that somebody else trained"),
 }
 # File and name of errors that the user can mend, beside ImportError and OSError.
 MENDABLE = (
@@ -116,18 +100,13 @@ def _overview() -> argparse.ArgumentParser:
 def _run(verb: str, words: Sequence[str]) -> Any:
     """Read a verb's flags, import what does its work, and call it."""
     settings_name, function, _ = VERBS[verb]
-    settings_class = _named(settings_name)
+    settings_class = getattr(settings, settings_name)
     parser = SettingsParser(settings_class, positional=True, prog=f"cmmixer {verb}", description=settings_class.__doc__)
-    settings = settings_class(**vars(parser.parse_args(words)))
+    given = settings_class(**vars(parser.parse_args(words)))
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
-    return _named(function)(settings)
-
-
-def _named(name: str) -> Any:
-    """Import what a dotted name such as `search.command.search` refers to."""
-    file, _, last = name.rpartition(".")
-    return getattr(import_module(f".{file}", __package__), last)
+    file, _, name = function.rpartition(".")
+    return getattr(import_module(f".{file}", __package__), name)(given)
 
 
 def _mendable() -> tuple[type[Exception], ...]:

@@ -8,12 +8,13 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from . import __version__
+from .settings import DoctorSettings
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -221,16 +222,9 @@ CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
 }
 
 
-@dataclass
-class DoctorSettings:
-    """Check versions, devices, decoders and extras, and that clips, models and the cache work."""
-
-    json: bool = field(default=False, metadata={"help": "print JSON instead of text"})
-
-
 def run_doctor(settings: DoctorSettings) -> int:
     """Print what was found. Returns 1 where something essential failed, else 0."""
-    report = examine()
+    report = {section: list(_guarded(check)) for section, check in CHECKS.items()}
     failed = any(finding.state == "failed" for findings in report.values() for finding in findings)
     if settings.json:
         print(json.dumps({section: [asdict(finding) for finding in report[section]] for section in report}, indent=2))
@@ -239,12 +233,8 @@ def run_doctor(settings: DoctorSettings) -> int:
     return int(failed)
 
 
-def examine() -> dict[str, list[Finding]]:
-    """All findings, by section; a check that breaks is a finding."""
-    return {section: list(_guarded(check)) for section, check in CHECKS.items()}
-
-
 def _guarded(check: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """What a check finds; that it breaks is a finding, too."""
     try:
         yield from check()
     except Exception as error:  # noqa: BLE001 - whatever is broken is what a doctor reports

@@ -8,8 +8,13 @@ from typing import Any
 FLAGS_ALL_THE_SAME = {"model"}  # without a default, and yet no positional arguments
 
 
+def setting(default: Any, help: str, **more: Any) -> Any:
+    """A field with a default and its `help`, for [`SettingsParser`]; `more` are `aliases` and `choices`."""
+    return dataclasses.field(default=default, metadata={"help": help, **more})
+
+
 class SettingsParser(argparse.ArgumentParser):
-    """Reads the fields of one or more dataclasses; `field(metadata=…)` has their `help`, and `aliases` and `choices`.
+    """Reads the fields of one or more dataclasses, whose metadata have `help`, as [`setting`] gives it to them.
 
     Args:
         classes: the dataclasses.
@@ -21,7 +26,7 @@ class SettingsParser(argparse.ArgumentParser):
     >>> @dataclasses.dataclass
     ... class Settings:
     ...     source: str = dataclasses.field(metadata={"help": "folder"})
-    ...     seed: int = dataclasses.field(default=0, metadata={"help": "of everything random"})
+    ...     seed: int = setting(0, "of everything random")
     >>> vars(SettingsParser(Settings, positional=True).parse_args(["clips", "--seed", "3"]))
     {'source': 'clips', 'seed': 3}
     """

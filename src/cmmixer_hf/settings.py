@@ -1,26 +1,16 @@
 """What each verb of `cmmixer` can be set to; nothing here loads what does the work, so help comes at once.
 
-A field is a flag (`flags.py`), its `help` the line beside it; a field without a default is a positional argument.
+A field is a flag (`flags.py`), its `help` the words beside it; a field without a default is a positional argument.
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .flags import setting
+
 SOURCE_FORMATS = (
-    *(
-        "auto",
-        "folder",
-        "classes",
-        "manifest",
-        "esc50",
-        "audioset",
-        "audioset-cut",
-        "vggsound",
-        "kinetics",
-        "youtube8m",
-        "mgsv",
-    ),
-    *("webdataset", "parquet", "videofolder", "audiofolder", "hub"),
+    *("auto", "folder", "classes", "manifest", "esc50", "audioset", "audioset-cut", "vggsound", "kinetics"),
+    *("youtube8m", "mgsv", "webdataset", "parquet", "videofolder", "audiofolder", "hub"),
 )
 POOL_SIZE = 2000  # candidates of a query, §4.4
 SOURCE_HELP = (
@@ -35,46 +25,34 @@ class PrepareSettings:
 
     source: str = field(metadata={"help": SOURCE_HELP})
     output: str = field(metadata={"help": "folder for the shards"})
-    format: str = field(
-        default="auto", metadata={"help": "kind of source; auto looks at it", "choices": SOURCE_FORMATS}
+    format: str = setting("auto", "kind of source; auto looks at it", choices=SOURCE_FORMATS)
+    media: str | None = setting(None, "folder of the files that a table names")
+    need: Literal["both", "video", "audio"] = setting(
+        "both", "what to take of each clip; a clip that lacks it is an error"
     )
-    media: str | None = field(default=None, metadata={"help": "folder of the files that a table names"})
-    need: Literal["both", "video", "audio"] = field(
-        default="both", metadata={"help": "what to take of each clip; a clip that lacks it is an error"}
+    keep_silent: bool = setting(False, "take clips whose sound is silent throughout")
+    num_frames: int = setting(8, "frames and windows of sound a clip")
+    window_seconds: float = setting(2.6, "seconds of a window of sound")
+    sampling_rate: int = setting(16000, "samples of sound a second")
+    shorter_side: int = setting(256, "pixels that frames are scaled down to")
+    frames: Literal["raw", "jpeg"] = setting("raw", "raw is quickest to load, jpeg takes a fifteenth of the space")
+    jpeg_quality: int = setting(3, "FFmpeg's: 1 is best, 31 is smallest")
+    splits: str | None = setting(None, "such as train=0.8,test=0.2: split by track and group, so that none leaks")
+    select: float | None = setting(
+        None, "take a share (0.05) or a number (100000) of the clips, at random and evenly from all labels"
     )
-    keep_silent: bool = field(default=False, metadata={"help": "take clips whose sound is silent throughout"})
-    num_frames: int = field(default=8, metadata={"help": "frames and windows of sound a clip"})
-    window_seconds: float = field(default=2.6, metadata={"help": "seconds of a window of sound"})
-    sampling_rate: int = field(default=16000, metadata={"help": "samples of sound a second"})
-    shorter_side: int = field(default=256, metadata={"help": "pixels that frames are scaled down to"})
-    frames: Literal["raw", "jpeg"] = field(
-        default="raw", metadata={"help": "raw is quickest to load, jpeg takes a fifteenth of the space"}
+    with_sound: bool = setting(False, "take or select clips alone whose sound is not silent throughout")
+    seed: int = setting(0, "of the splits and of what is selected")
+    deduplicate: bool = setting(False, "leave out clips whose files hold the same bytes")
+    num_workers: int | None = setting(
+        None, "decoding processes, one a core by default; with 0 a crash of the decoder ends the run"
     )
-    jpeg_quality: int = field(default=3, metadata={"help": "FFmpeg's: 1 is best, 31 is smallest"})
-    splits: str | None = field(
-        default=None, metadata={"help": "such as train=0.8,test=0.2: split by track and group, so that none leaks"}
-    )
-    select: float | None = field(
-        default=None,
-        metadata={
-            "help": "take a share (0.05) or a number (100000) of the clips, at random and evenly from all labels"
-        },
-    )
-    with_sound: bool = field(
-        default=False, metadata={"help": "take or select clips alone whose sound is not silent throughout"}
-    )
-    seed: int = field(default=0, metadata={"help": "of the splits and of what is selected"})
-    deduplicate: bool = field(default=False, metadata={"help": "leave out clips whose files hold the same bytes"})
-    num_workers: int | None = field(
-        default=None,
-        metadata={"help": "decoding processes, one a core by default; with 0 a crash of the decoder ends the run"},
-    )
-    seconds_per_clip: float = field(default=float("inf"), metadata={"help": "after which a process gives a clip up"})
-    clips_per_shard: int = field(default=64, metadata={"help": "clips a file"})
-    shard: str = field(default="0/1", metadata={"help": "i/n: this is job i, from 0 on, of n that fill one folder"})
-    on_error: Literal["skip", "fail"] = field(default="skip", metadata={"help": "what to do at a clip that is no use"})
-    dry_run: bool = field(default=False, metadata={"help": "show what was found and stop"})
-    skip_survey: bool = field(default=False, metadata={"help": "do not look into every file before work begins"})
+    seconds_per_clip: float = setting(float("inf"), "after which a process gives a clip up")
+    clips_per_shard: int = setting(64, "clips a file")
+    shard: str = setting("0/1", "i/n: this is job i, from 0 on, of n that fill one folder")
+    on_error: Literal["skip", "fail"] = setting("skip", "what to do at a clip that is no use")
+    dry_run: bool = setting(False, "show what was found and stop")
+    skip_survey: bool = setting(False, "do not look into every file before work begins")
 
 
 @dataclass
@@ -92,15 +70,15 @@ class EvaluateSettings:
     model: str = field(
         metadata={"help": "folder or Hub name of a fine-tuned model, or of another family that embeds video and audio"}
     )
-    output: str = field(default="evaluation.json", metadata={"help": "JSON file for the results"})
-    split: str | None = field(default=None, metadata={"help": "evaluate the clips of this split alone"})
-    fold: int | None = field(default=None, metadata={"help": "evaluate the clips of this fold alone"})
-    pool_size: int = field(default=POOL_SIZE, metadata={"help": "candidates of a query; more clips make several pools"})
-    similarity: Literal["segments", "pooled"] = field(default="segments", metadata={"help": "how two clips compare"})
-    average_views: bool = field(default=False, metadata={"help": "average predictions over the clips of one file"})
-    batch_size: int = field(default=32, metadata={"help": "clips at a time"})
-    resamples: int = field(default=1000, metadata={"help": "of the bootstrap that gives the intervals"})
-    seed: int = field(default=0, metadata={"help": "of the pools and of the bootstrap"})
+    output: str = setting("evaluation.json", "JSON file for the results")
+    split: str | None = setting(None, "evaluate the clips of this split alone")
+    fold: int | None = setting(None, "evaluate the clips of this fold alone")
+    pool_size: int = setting(POOL_SIZE, "candidates of a query; more clips make several pools")
+    similarity: Literal["segments", "pooled"] = setting("segments", "how two clips compare")
+    average_views: bool = setting(False, "average predictions over the clips of one file")
+    batch_size: int = setting(32, "clips at a time")
+    resamples: int = setting(1000, "of the bootstrap that gives the intervals")
+    seed: int = setting(0, "of the pools and of the bootstrap")
 
 
 @dataclass
@@ -118,52 +96,36 @@ class IndexSettings:
             "Transformer that takes video or audio"
         }
     )
-    modality: Literal["audio", "video"] | None = field(
-        default=None, metadata={"help": "what to embed of each file: audio (default) or video"}
+    modality: Literal["audio", "video"] | None = setting(None, "what to embed of each file: audio (default) or video")
+    section_seconds: float | None = setting(
+        None, "cut longer files into sections of so many seconds, 30 by default; 0: never cut"
     )
-    section_seconds: float | None = field(
-        default=None,
-        metadata={"help": "cut longer files into sections of so many seconds, 30 by default; 0: never cut"},
+    section_hop: float | None = setting(None, "seconds between the starts of sections; half of one by default")
+    num_segments: int | None = setting(
+        None, "parts of a section that a model of one vector embeds one by one, 3 by default"
     )
-    section_hop: float | None = field(
-        default=None, metadata={"help": "seconds between the starts of sections; half of one by default"}
+    index_type: Literal["flat", "ivf", "hnsw"] | None = setting(
+        None, "flat (exact, the default), or for millions ivf or hnsw"
     )
-    num_segments: int | None = field(
-        default=None, metadata={"help": "parts of a section that a model of one vector embeds one by one, 3 by default"}
+    compute: Literal["float32", "bfloat16", "int8"] = setting(
+        "float32",
+        "what the model computes in: less than float32 embeds more sections a second; bfloat16 where the "
+        "processor has it, int8 on a CPU that has not",
     )
-    index_type: Literal["flat", "ivf", "hnsw"] | None = field(
-        default=None, metadata={"help": "flat (exact, the default), or for millions ivf or hnsw"}
+    precision: Literal["float16", "int8", "float32"] | None = setting(
+        None, "of the embeddings of segments: float16 by default; int8 takes half of its space"
     )
-    compute: Literal["float32", "bfloat16", "int8"] = field(
-        default="float32",
-        metadata={
-            "help": "what the model computes in: less than float32 embeds more sections a second; bfloat16 where the "
-            "processor has it, int8 on a CPU that has not"
-        },
+    uri: str | None = setting(None, "keep the items in Milvus: http://host:port, or a FILE.db of this machine")
+    collection: str | None = setting(None, "Milvus collection, `cmmixer` by default")
+    remove_vanished: bool = setting(False, "take files out of the index that the library does not have any more")
+    content_hash: bool = setting(False, "know files again by their content, not by size and time of change")
+    measure: Literal["all", "tags", "none"] = setting(
+        "all",
+        "what to find out of each file beside: tags and duration, without decoding; or all: loudness "
+        "and tempo too, by one more pass over its sound",
     )
-    precision: Literal["float16", "int8", "float32"] | None = field(
-        default=None,
-        metadata={"help": "of the embeddings of segments: float16 by default; int8 takes half of its space"},
-    )
-    uri: str | None = field(
-        default=None, metadata={"help": "keep the items in Milvus: http://host:port, or a FILE.db of this machine"}
-    )
-    collection: str | None = field(default=None, metadata={"help": "Milvus collection, `cmmixer` by default"})
-    remove_vanished: bool = field(
-        default=False, metadata={"help": "take files out of the index that the library does not have any more"}
-    )
-    content_hash: bool = field(
-        default=False, metadata={"help": "know files again by their content, not by size and time of change"}
-    )
-    measure: Literal["all", "tags", "none"] = field(
-        default="all",
-        metadata={
-            "help": "what to find out of each file beside: tags and duration, without decoding; or all: loudness "
-            "and tempo too, by one more pass over its sound"
-        },
-    )
-    batch_size: int = field(default=32, metadata={"help": "sections that the model embeds at once"})
-    num_workers: int = field(default=2, metadata={"help": "decoding threads a process"})
+    batch_size: int = setting(32, "sections that the model embeds at once")
+    num_workers: int = setting(2, "decoding threads a process")
 
 
 @dataclass
@@ -174,9 +136,8 @@ class SearchSettings:
         metadata={"nargs": "*", "help": "video or audio files; FILE:audio asks by the sound of a video"}
     )
     index: str = field(metadata={"help": "folder that `cmmixer index` wrote"})
-    text: str | None = field(
-        default=None,
-        metadata={"help": "words for what is looked for, alone or beside files, where the index's model knows words"},
+    text: str | None = setting(
+        None, "words for what is looked for, alone or beside files, where the index's model knows words"
     )
     plus: list[str] = field(
         default_factory=list,
@@ -190,26 +151,16 @@ class SearchSettings:
             "times, and of several values of one key any will do"
         },
     )
-    k: int = field(default=10, metadata={"aliases": ["-k"], "help": "items to show"})
-    candidates: int = field(
-        default=200,
-        metadata={"help": "items, nearest by the mean of their segments, that are compared segment by segment"},
+    k: int = setting(10, "items to show", aliases=["-k"])
+    candidates: int = setting(200, "items, nearest by the mean of their segments, that are compared segment by segment")
+    long_query: Literal["best", "parts"] = setting(
+        "best", "what answers a query longer than a section: the part of it that fits best, or each part"
     )
-    long_query: Literal["best", "parts"] = field(
-        default="best",
-        metadata={"help": "what answers a query longer than a section: the part of it that fits best, or each part"},
-    )
-    json: bool = field(default=False, metadata={"help": "print a line of JSON for each query instead of a table"})
-    csv: str | None = field(default=None, metadata={"help": "write all that was found into a table, too"})
-    m3u: str | None = field(
-        default=None, metadata={"help": "write a playlist of it, which VLC plays from each section's second"}
-    )
-    picture: str | None = field(
-        default=None, metadata={"help": "draw which parts of the query and of the best item are similar, as a PNG"}
-    )
-    model: str | None = field(
-        default=None, metadata={"help": "the index's model, where it is not in its place any more"}
-    )
+    json: bool = setting(False, "print a line of JSON for each query instead of a table")
+    csv: str | None = setting(None, "write all that was found into a table, too")
+    m3u: str | None = setting(None, "write a playlist of it, which VLC plays from each section's second")
+    picture: str | None = setting(None, "draw which parts of the query and of the best item are similar, as a PNG")
+    model: str | None = setting(None, "the index's model, where it is not in its place any more")
 
 
 @dataclass
@@ -219,25 +170,21 @@ class FitSettings:
     video: str = field(metadata={"help": "clip whose picture is copied"})
     track: str = field(metadata={"help": "music, TRACK@M:SS: from which moment on; from its beginning without one"})
     output: str = field(metadata={"help": "MP4 to write"})
-    duck: bool = field(
-        default=False, metadata={"help": "keep the clip's own sound and make the music lower under it, not replace it"}
-    )
-    loudness: float | None = field(
-        default=None, metadata={"help": "of the music in LUFS; by default the clip's own, or -16 where it is silent"}
-    )
+    duck: bool = setting(False, "keep the clip's own sound and make the music lower under it, not replace it")
+    loudness: float | None = setting(None, "of the music in LUFS; by default the clip's own, or -16 where it is silent")
 
 
 @dataclass
 class PageSettings:
     """Serve a page to search with, and its functions as tools for programs."""
 
-    music: str = field(default="", metadata={"help": "index of tracks, which `cmmixer index` wrote"})
-    footage: str = field(default="", metadata={"help": "index of clips: `cmmixer index … --modality video`"})
-    model: str = field(default="", metadata={"help": "the indexes' model, where it is not in its place any more"})
-    pretrained: str = field(default="", metadata={"help": "pre-trained model, to show mixture and reconstruction"})
-    port: int = field(default=7860, metadata={"help": "of the page"})
-    host: str = field(default="127.0.0.1", metadata={"help": "this machine alone; 0.0.0.0 lets others in"})
-    mcp: bool = field(default=False, metadata={"help": "serve the page's functions as MCP tools, too (extra `mcp`)"})
+    music: str = setting("", "index of tracks, which `cmmixer index` wrote")
+    footage: str = setting("", "index of clips: `cmmixer index … --modality video`")
+    model: str = setting("", "the indexes' model, where it is not in its place any more")
+    pretrained: str = setting("", "pre-trained model, to show mixture and reconstruction")
+    port: int = setting(7860, "of the page")
+    host: str = setting("127.0.0.1", "this machine alone; 0.0.0.0 lets others in")
+    mcp: bool = setting(False, "serve the page's functions as MCP tools, too (extra `mcp`)")
 
 
 @dataclass
@@ -245,10 +192,15 @@ class CardSettings:
     """Write the README of a model's folder, or of prepared clips, from what lies in it."""
 
     folder: str = field(metadata={"help": "folder of a saved model, or of prepared shards"})
-    name: str | None = field(default=None, metadata={"help": "name on the Hub, such as you/model"})
-    license: str | None = field(
-        default=None, metadata={"help": "licence of the weights or of the media, as the Hub calls it"}
-    )
+    name: str | None = setting(None, "name on the Hub, such as you/model")
+    license: str | None = setting(None, "licence of the weights or of the media, as the Hub calls it")
+
+
+@dataclass
+class DoctorSettings:
+    """Check versions, devices, decoders and extras, and that clips, models and the cache work."""
+
+    json: bool = setting(False, "print JSON instead of text")
 
 
 @dataclass
@@ -259,32 +211,22 @@ class ConvertSettings:
         metadata={"help": "file, folder or Hub name of MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights"}
     )
     output_dir: str = field(metadata={"help": "folder for the model, its feature extractor and the report"})
-    decoder_type: Literal["solo", "duet"] = field(default="solo", metadata={"help": "of the pre-training head"})
-    keep_decoder: bool = field(
-        default=True, metadata={"help": "take over the decoder's sizes; else the paper's 256 × 4"}
-    )
-    architecture: Literal["cmmixer", "cav_mae"] = field(
-        default="cmmixer", metadata={"help": "what MAE's or ViTMAE's weights become"}
-    )
-    classifier_stream: Literal["joint", "audio", "video"] = field(
-        default="joint", metadata={"help": "what a fine-tuned CAV-MAE listens to"}
-    )
+    decoder_type: Literal["solo", "duet"] = setting("solo", "of the pre-training head")
+    keep_decoder: bool = setting(True, "take over the decoder's sizes; else the paper's 256 × 4")
+    architecture: Literal["cmmixer", "cav_mae"] = setting("cmmixer", "what MAE's or ViTMAE's weights become")
+    classifier_stream: Literal["joint", "audio", "video"] = setting("joint", "what a fine-tuned CAV-MAE listens to")
 
 
 @dataclass
 class DemoSettings:
     """Make clips, pre-train, fine-tune, index and search, and write a report to look at."""
 
-    output: str = field(default="demo/seed-0", metadata={"help": "folder for everything that is made"})
-    videos: str | None = field(default=None, metadata={"help": "folder of your own clips instead of made ones"})
-    seed: int = field(default=0, metadata={"help": "of the clips and of the training"})
-    clips: int = field(default=4000, metadata={"help": "made clips to train on"})
-    held_out: int = field(default=256, metadata={"help": "made clips to search among"})
-    pretraining_samples: int = field(
-        default=56000, metadata={"help": "clips seen in pre-training, with repetition; 0 skips it"}
-    )
-    finetuning_samples: int = field(default=24000, metadata={"help": "clips seen in fine-tuning, with repetition"})
-    token_drop_rate: float = field(
-        default=0.0, metadata={"help": "share of a clip's tokens left out in fine-tuning: faster, and sees less"}
-    )
-    queries: int = field(default=6, metadata={"help": "queries shown in the report"})
+    output: str = setting("demo/seed-0", "folder for everything that is made")
+    videos: str | None = setting(None, "folder of your own clips instead of made ones")
+    seed: int = setting(0, "of the clips and of the training")
+    clips: int = setting(4000, "made clips to train on")
+    held_out: int = setting(256, "made clips to search among")
+    pretraining_samples: int = setting(56000, "clips seen in pre-training, with repetition; 0 skips it")
+    finetuning_samples: int = setting(24000, "clips seen in fine-tuning, with repetition")
+    token_drop_rate: float = setting(0.0, "share of a clip's tokens left out in fine-tuning: faster, and sees less")
+    queries: int = setting(6, "queries shown in the report")

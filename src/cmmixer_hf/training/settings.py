@@ -7,13 +7,13 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from ..flags import SettingsParser
+from ..flags import SettingsParser, setting
 
 # Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and are not in a
 # model's card. Accumulation trades places with processes: what counts are the batches of a step, and for a contrastive
@@ -42,91 +42,59 @@ class TrainingSettings:
     batches of every process.
     """
 
-    output_dir: str = field(default="runs/cmmixer", metadata={"help": "run folder: the model and all about its making"})
-    resume: bool = field(
-        default=True, metadata={"help": "go on from the newest whole checkpoint in output_dir; false starts over"}
-    )
-    seed: int = field(default=0, metadata={"help": "of everything random"})
+    output_dir: str = setting("runs/cmmixer", "run folder: the model and all about its making")
+    resume: bool = setting(True, "go on from the newest whole checkpoint in output_dir; false starts over")
+    seed: int = setting(0, "of everything random")
 
-    epochs: int = field(default=400, metadata={"help": "passes over the clips"})
-    max_steps: int = field(default=0, metadata={"help": "steps in all, instead of epochs; 0 goes by epochs"})
-    warmup_epochs: float = field(default=80.0, metadata={"help": "epochs of linear warm-up"})
-    batch_size: int = field(default=32, metadata={"help": "samples of a batch"})
-    accumulation_steps: int = field(
-        default=1,
-        metadata={
-            "help": "batches of a process in one step; they add no negatives to a contrastive loss: its clips compete "
-            "within one batch of all processes: for more of them raise batch_size, with the model's embed_chunk_size"
-        },
+    epochs: int = setting(400, "passes over the clips")
+    max_steps: int = setting(0, "steps in all, instead of epochs; 0 goes by epochs")
+    warmup_epochs: float = setting(80.0, "epochs of linear warm-up")
+    batch_size: int = setting(32, "samples of a batch")
+    accumulation_steps: int = setting(
+        1,
+        "batches of a process in one step; they add no negatives to a contrastive loss: its clips compete "
+        "within one batch of all processes: for more of them raise batch_size, with the model's embed_chunk_size",
     )
-    repeats: int = field(
-        default=1,
-        metadata={"help": "samples of a batch that come from one clip, decoded once and augmented so many times"},
-    )
-    augment: bool = field(default=True, metadata={"help": "crop and flip the frames at random"})
-    shuffle_shards: int = field(
-        default=0, metadata={"help": "shards whose clips are shuffled together; 0 shuffles all clips"}
-    )
-    streaming: bool = field(
-        default=False, metadata={"help": "read shards from front to back, holding shuffle_shards of them in memory"}
-    )
-    num_workers: int = field(default=0, metadata={"help": "processes that read clips; 0 reads between the steps"})
-    keep_spectrograms: bool = field(default=False, metadata={"help": "hold the spectrograms of all clips in memory"})
+    repeats: int = setting(1, "samples of a batch that come from one clip, decoded once and augmented so many times")
+    augment: bool = setting(True, "crop and flip the frames at random")
+    shuffle_shards: int = setting(0, "shards whose clips are shuffled together; 0 shuffles all clips")
+    streaming: bool = setting(False, "read shards from front to back, holding shuffle_shards of them in memory")
+    num_workers: int = setting(0, "processes that read clips; 0 reads between the steps")
+    keep_spectrograms: bool = setting(False, "hold the spectrograms of all clips in memory")
 
-    learning_rate: float = field(default=2e-4, metadata={"help": "peak learning rate"})
-    min_learning_rate: float = field(default=1e-5, metadata={"help": "learning rate at the end of the cosine"})
-    weight_decay: float = field(default=0.05, metadata={"help": "of matrices; norms, biases and tokens have none"})
-    layer_decay: float = field(
-        default=1.0, metadata={"help": "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)"}
+    learning_rate: float = setting(2e-4, "peak learning rate")
+    min_learning_rate: float = setting(1e-5, "learning rate at the end of the cosine")
+    weight_decay: float = setting(0.05, "of matrices; norms, biases and tokens have none")
+    layer_decay: float = setting(1.0, "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)")
+    freeze: str = setting("", "modules that do not train, by commas, such as video_model; their names in the model")
+    freeze_layers: int = setting(0, "encoder layers, from the input up, that do not train, patch embeddings included")
+    max_gradient_norm: float = setting(1.0, "clip gradients to this norm; 0 does not")
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = setting(
+        None, "of the forward pass; by default that of `accelerate launch`, else no"
     )
-    freeze: str = field(
-        default="",
-        metadata={"help": "modules that do not train, by commas, such as video_model; their names in the model"},
+    activation_checkpointing: bool = setting(
+        False, "compute activations twice instead of keeping them: slower, in less memory"
     )
-    freeze_layers: int = field(
-        default=0, metadata={"help": "encoder layers, from the input up, that do not train, patch embeddings included"}
-    )
-    max_gradient_norm: float = field(default=1.0, metadata={"help": "clip gradients to this norm; 0 does not"})
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = field(
-        default=None, metadata={"help": "of the forward pass; by default that of `accelerate launch`, else no"}
-    )
-    activation_checkpointing: bool = field(
-        default=False, metadata={"help": "compute activations twice instead of keeping them: slower, in less memory"}
-    )
-    compile: bool = field(default=False, metadata={"help": "torch.compile the model: minutes at first, then faster"})
+    compile: bool = setting(False, "torch.compile the model: minutes at first, then faster")
 
-    logging_steps: int = field(default=10, metadata={"help": "steps over which a logged loss is averaged"})
-    log_with: str = field(
-        default="none", metadata={"help": "none, or trackers of accelerate: tensorboard, trackio, wandb, …, by commas"}
+    logging_steps: int = setting(10, "steps over which a logged loss is averaged")
+    log_with: str = setting("none", "none, or trackers of accelerate: tensorboard, trackio, wandb, …, by commas")
+    picture_epochs: int = setting(0, "draw a reconstruction every so many epochs of pre-training; 0 draws none")
+    evaluation_epochs: int = setting(1, "evaluate every so many epochs, where the script evaluates; 0 does not")
+    evaluation_steps: int = setting(0, "evaluate every so many steps instead; 0 goes by epochs")
+    best_metric: str = setting(
+        "",
+        "keep the weights with the highest value of this score of the evaluation (-NAME: the lowest) "
+        "instead of the last ones",
     )
-    picture_epochs: int = field(
-        default=0, metadata={"help": "draw a reconstruction every so many epochs of pre-training; 0 draws none"}
-    )
-    evaluation_epochs: int = field(
-        default=1, metadata={"help": "evaluate every so many epochs, where the script evaluates; 0 does not"}
-    )
-    evaluation_steps: int = field(
-        default=0, metadata={"help": "evaluate every so many steps instead; 0 goes by epochs"}
-    )
-    best_metric: str = field(
-        default="",
-        metadata={
-            "help": "keep the weights with the highest value of this score of the evaluation (-NAME: the lowest) "
-            "instead of the last ones"
-        },
-    )
-    patience: int = field(
-        default=0, metadata={"help": "stop after so many evaluations without a better best_metric; 0 does not"}
-    )
-    save_steps: int = field(default=500, metadata={"help": "steps between checkpoints; 0 saves none but on SIGTERM"})
-    keep_checkpoints: int = field(default=2, metadata={"help": "checkpoints kept, the newest ones"})
-    divergence_factor: float = field(
-        default=10.0, metadata={"help": "stop at a loss so many times above the first one (at least 1); 0 does not"}
+    patience: int = setting(0, "stop after so many evaluations without a better best_metric; 0 does not")
+    save_steps: int = setting(500, "steps between checkpoints; 0 saves none but on SIGTERM")
+    keep_checkpoints: int = setting(2, "checkpoints kept, the newest ones")
+    divergence_factor: float = setting(
+        10.0, "stop at a loss so many times above the first one (at least 1); 0 does not"
     )
 
-    push_to_hub: str = field(
-        default="", metadata={"help": "name on the Hub, you/model, to upload the finished model to"}
-    )
+    push_to_hub: str = setting("", "name on the Hub, you/model, to upload the finished model to")
 
     def __post_init__(self) -> None:
         self._check_numbers()

@@ -1,21 +1,15 @@
-from .batches import Clips, LabelNames, StackMaker, collate_clips, find_labels, unpack_frames, unpack_waveforms
-from .preparation import PrepareSettings, find_media, prepare, prepare_source
-from .prepared_clips import PreparedClips, SourceError, load_prepared, raw_row
-
-__all__ = [
-    "Clips",
-    "LabelNames",
-    "PrepareSettings",
-    "PreparedClips",
-    "SourceError",
-    "StackMaker",
-    "collate_clips",
-    "find_labels",
-    "find_media",
-    "load_prepared",
-    "prepare",
-    "prepare_source",
-    "raw_row",
-    "unpack_frames",
-    "unpack_waveforms",
-]
+from .batches import Clips as Clips
+from .batches import LabelNames as LabelNames
+from .batches import StackMaker as StackMaker
+from .batches import collate_clips as collate_clips
+from .batches import find_labels as find_labels
+from .batches import unpack_frames as unpack_frames
+from .batches import unpack_waveforms as unpack_waveforms
+from .preparation import PrepareSettings as PrepareSettings
+from .preparation import find_media as find_media
+from .preparation import prepare as prepare
+from .preparation import prepare_source as prepare_source
+from .prepared_clips import PreparedClips as PreparedClips
+from .prepared_clips import SourceError as SourceError
+from .prepared_clips import load_prepared as load_prepared
+from .prepared_clips import raw_row as raw_row

@@ -1,26 +1,18 @@
-from .rendering import Pixels, render_frames
-from .run import IMAGE_SIZE, DemoSettings, make_extractor, model_config, run_demo
-from .scenes import IDENTITIES, RISING, Floats, Part, Scene, make_scene
-from .twins import TWINS, score_understanding
-from .world import World, make_row, write_library
-
-__all__ = [
-    "IDENTITIES",
-    "IMAGE_SIZE",
-    "RISING",
-    "TWINS",
-    "DemoSettings",
-    "Floats",
-    "Part",
-    "Pixels",
-    "Scene",
-    "World",
-    "make_extractor",
-    "make_row",
-    "make_scene",
-    "model_config",
-    "render_frames",
-    "run_demo",
-    "score_understanding",
-    "write_library",
-]
+from .rendering import Pixels as Pixels
+from .rendering import render_frames as render_frames
+from .run import IMAGE_SIZE as IMAGE_SIZE
+from .run import DemoSettings as DemoSettings
+from .run import make_extractor as make_extractor
+from .run import model_config as model_config
+from .run import run_demo as run_demo
+from .scenes import IDENTITIES as IDENTITIES
+from .scenes import RISING as RISING
+from .scenes import Floats as Floats
+from .scenes import Part as Part
+from .scenes import Scene as Scene
+from .scenes import make_scene as make_scene
+from .twins import TWINS as TWINS
+from .twins import score_understanding as score_understanding
+from .world import World as World
+from .world import make_row as make_row
+from .world import write_library as write_library

@@ -1,39 +1,22 @@
-from .classification import ClipPredictions, cross_validate, predict_clips, score_classification, split_folds
-from .command import EvaluateSettings, evaluate, evaluate_folds
-from .free_cues import FreeCues, score_free_cues
-from .results import EvaluationResult, Score, package_versions, read_scores
-from .retrieval import (
-    DIRECTIONS,
-    ClipEmbeddings,
-    embed_clips,
-    evaluate_retrieval,
-    rank_clips,
-    score_retrieval,
-    score_twins,
-)
-from .separation import score_separation
-
-__all__ = [
-    "DIRECTIONS",
-    "ClipEmbeddings",
-    "ClipPredictions",
-    "EvaluateSettings",
-    "EvaluationResult",
-    "FreeCues",
-    "Score",
-    "cross_validate",
-    "embed_clips",
-    "evaluate",
-    "evaluate_folds",
-    "evaluate_retrieval",
-    "package_versions",
-    "predict_clips",
-    "rank_clips",
-    "read_scores",
-    "score_classification",
-    "score_free_cues",
-    "score_retrieval",
-    "score_separation",
-    "score_twins",
-    "split_folds",
-]
+from .classification import ClipPredictions as ClipPredictions
+from .classification import cross_validate as cross_validate
+from .classification import predict_clips as predict_clips
+from .classification import score_classification as score_classification
+from .classification import split_folds as split_folds
+from .command import EvaluateSettings as EvaluateSettings
+from .command import evaluate as evaluate
+from .command import evaluate_folds as evaluate_folds
+from .free_cues import FreeCues as FreeCues
+from .free_cues import score_free_cues as score_free_cues
+from .results import EvaluationResult as EvaluationResult
+from .results import Score as Score
+from .results import package_versions as package_versions
+from .results import read_scores as read_scores
+from .retrieval import DIRECTIONS as DIRECTIONS
+from .retrieval import ClipEmbeddings as ClipEmbeddings
+from .retrieval import embed_clips as embed_clips
+from .retrieval import evaluate_retrieval as evaluate_retrieval
+from .retrieval import rank_clips as rank_clips
+from .retrieval import score_retrieval as score_retrieval
+from .retrieval import score_twins as score_twins
+from .separation import score_separation as score_separation

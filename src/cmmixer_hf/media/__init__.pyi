@@ -1,33 +1,14 @@
-from .feature_extraction_cav_mae import CAVMAEFeatureExtractor
-from .feature_extraction_cmmixer import CMMixerFeatureExtractor
-from .opening import MediaError
-from .processing_cmmixer import clip_sampling
-from .reading import (
-    Clip,
-    FileSection,
-    Sampling,
-    cut_into_sections,
-    probe,
-    read_clip,
-    read_sections,
-    read_windows,
-    segment_midpoints,
-    write_clip,
-)
-
-__all__ = [
-    "CAVMAEFeatureExtractor",
-    "CMMixerFeatureExtractor",
-    "Clip",
-    "FileSection",
-    "MediaError",
-    "Sampling",
-    "clip_sampling",
-    "cut_into_sections",
-    "probe",
-    "read_clip",
-    "read_sections",
-    "read_windows",
-    "segment_midpoints",
-    "write_clip",
-]
+from .feature_extraction_cav_mae import CAVMAEFeatureExtractor as CAVMAEFeatureExtractor
+from .feature_extraction_cmmixer import CMMixerFeatureExtractor as CMMixerFeatureExtractor
+from .opening import MediaError as MediaError
+from .processing_cmmixer import clip_sampling as clip_sampling
+from .reading import Clip as Clip
+from .reading import FileSection as FileSection
+from .reading import Sampling as Sampling
+from .reading import cut_into_sections as cut_into_sections
+from .reading import probe as probe
+from .reading import read_clip as read_clip
+from .reading import read_sections as read_sections
+from .reading import read_windows as read_windows
+from .reading import segment_midpoints as segment_midpoints
+from .reading import write_clip as write_clip

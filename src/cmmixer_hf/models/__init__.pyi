@@ -1,28 +1,15 @@
-from .configuration_cav_mae import CAVMAEConfig
-from .configuration_cmmixer import CMMixerConfig
-from .losses import info_nce, reconstruction_loss
-from .masking import even_noise
-from .modeling_cav_mae import CAVMAEForPreTraining, CAVMAEForRetrieval
-from .modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
-from .outputs import CMMixerForPreTrainingOutput
-from .patching import patchify
-from .safe_loading import MissingWeightsError
-from .similarity import combine_queries, pool_segments, segment_similarity
-
-__all__ = [
-    "CAVMAEConfig",
-    "CAVMAEForPreTraining",
-    "CAVMAEForRetrieval",
-    "CMMixerConfig",
-    "CMMixerForPreTraining",
-    "CMMixerForPreTrainingOutput",
-    "CMMixerForRetrieval",
-    "MissingWeightsError",
-    "combine_queries",
-    "even_noise",
-    "info_nce",
-    "patchify",
-    "pool_segments",
-    "reconstruction_loss",
-    "segment_similarity",
-]
+from .configuration_cav_mae import CAVMAEConfig as CAVMAEConfig
+from .configuration_cmmixer import CMMixerConfig as CMMixerConfig
+from .losses import info_nce as info_nce
+from .losses import reconstruction_loss as reconstruction_loss
+from .masking import even_noise as even_noise
+from .modeling_cav_mae import CAVMAEForPreTraining as CAVMAEForPreTraining
+from .modeling_cav_mae import CAVMAEForRetrieval as CAVMAEForRetrieval
+from .modeling_cmmixer import CMMixerForPreTraining as CMMixerForPreTraining
+from .modeling_cmmixer import CMMixerForRetrieval as CMMixerForRetrieval
+from .outputs import CMMixerForPreTrainingOutput as CMMixerForPreTrainingOutput
+from .patching import patchify as patchify
+from .safe_loading import MissingWeightsError as MissingWeightsError
+from .similarity import combine_queries as combine_queries
+from .similarity import pool_segments as pool_segments
+from .similarity import segment_similarity as segment_similarity

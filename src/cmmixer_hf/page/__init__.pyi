@@ -1,5 +1,5 @@
-from .finder import Finder
-from .layout import build_page
-from .serving import PageSettings, page_server, serve
-
-__all__ = ["Finder", "PageSettings", "build_page", "page_server", "serve"]
+from .finder import Finder as Finder
+from .layout import build_page as build_page
+from .serving import PageSettings as PageSettings
+from .serving import page_server as page_server
+from .serving import serve as serve

@@ -1,37 +1,19 @@
-from .bent_queries import bend_query, bending_effects, draw_bent_queries
-from .embedding_map import centre_places, draw_maps, map_segments, neighbour_purity
-from .figures import draw_mixtures, draw_separations
-from .loss_curves import curves
-from .strips import (
-    RGB,
-    draw_separation,
-    enlarge,
-    frames_to_rgb,
-    png_bytes,
-    sheet,
-    spectrograms_to_rgb,
-    strip,
-    three_mixtures,
-)
-
-__all__ = [
-    "RGB",
-    "bend_query",
-    "bending_effects",
-    "centre_places",
-    "curves",
-    "draw_bent_queries",
-    "draw_maps",
-    "draw_mixtures",
-    "draw_separation",
-    "draw_separations",
-    "enlarge",
-    "frames_to_rgb",
-    "map_segments",
-    "neighbour_purity",
-    "png_bytes",
-    "sheet",
-    "spectrograms_to_rgb",
-    "strip",
-    "three_mixtures",
-]
+from .bent_queries import bend_query as bend_query
+from .bent_queries import bending_effects as bending_effects
+from .bent_queries import draw_bent_queries as draw_bent_queries
+from .embedding_map import centre_places as centre_places
+from .embedding_map import draw_maps as draw_maps
+from .embedding_map import map_segments as map_segments
+from .embedding_map import neighbour_purity as neighbour_purity
+from .figures import draw_mixtures as draw_mixtures
+from .figures import draw_separations as draw_separations
+from .loss_curves import curves as curves
+from .strips import RGB as RGB
+from .strips import draw_separation as draw_separation
+from .strips import enlarge as enlarge
+from .strips import frames_to_rgb as frames_to_rgb
+from .strips import png_bytes as png_bytes
+from .strips import sheet as sheet
+from .strips import spectrograms_to_rgb as spectrograms_to_rgb
+from .strips import strip as strip
+from .strips import three_mixtures as three_mixtures

@@ -1,47 +1,30 @@
-from .background import background_queries
-from .embedders.computing import computing_in
-from .embedders.embedder import MODALITIES, Embedder, open_embedder
-from .embedding import Cutting, embed_file, embed_files, embed_texts
-from .faiss_store import FaissStore
-from .filters import Interval, parse_conditions
-from .index import IndexFacts, Match, RetrievalIndex, UnknownKeyError, update_index
-from .index_rows import POOLED, SEGMENTS, make_rows, matrix, pool
-from .indexing import IndexSettings, build_index
-from .library import LibraryFile
-from .match_picture import draw_match
-from .queries import Answer, QueryPart
-from .searcher import Searcher
-from .sentence import sentence_transformer
-
-__all__ = [
-    "MODALITIES",
-    "POOLED",
-    "SEGMENTS",
-    "Answer",
-    "Cutting",
-    "Embedder",
-    "FaissStore",
-    "IndexFacts",
-    "IndexSettings",
-    "Interval",
-    "LibraryFile",
-    "Match",
-    "QueryPart",
-    "RetrievalIndex",
-    "Searcher",
-    "UnknownKeyError",
-    "background_queries",
-    "build_index",
-    "computing_in",
-    "draw_match",
-    "embed_file",
-    "embed_files",
-    "embed_texts",
-    "make_rows",
-    "matrix",
-    "open_embedder",
-    "parse_conditions",
-    "pool",
-    "sentence_transformer",
-    "update_index",
-]
+from .background import background_queries as background_queries
+from .embedders.computing import computing_in as computing_in
+from .embedders.embedder import MODALITIES as MODALITIES
+from .embedders.embedder import Embedder as Embedder
+from .embedders.embedder import open_embedder as open_embedder
+from .embedding import Cutting as Cutting
+from .embedding import embed_file as embed_file
+from .embedding import embed_files as embed_files
+from .embedding import embed_texts as embed_texts
+from .faiss_store import FaissStore as FaissStore
+from .filters import Interval as Interval
+from .filters import parse_conditions as parse_conditions
+from .index import IndexFacts as IndexFacts
+from .index import Match as Match
+from .index import RetrievalIndex as RetrievalIndex
+from .index import UnknownKeyError as UnknownKeyError
+from .index import update_index as update_index
+from .index_rows import POOLED as POOLED
+from .index_rows import SEGMENTS as SEGMENTS
+from .index_rows import make_rows as make_rows
+from .index_rows import matrix as matrix
+from .index_rows import pool as pool
+from .indexing import IndexSettings as IndexSettings
+from .indexing import build_index as build_index
+from .library import LibraryFile as LibraryFile
+from .match_picture import draw_match as draw_match
+from .queries import Answer as Answer
+from .queries import QueryPart as QueryPart
+from .searcher import Searcher as Searcher
+from .sentence import sentence_transformer as sentence_transformer

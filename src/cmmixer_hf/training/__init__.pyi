@@ -1,5 +1,5 @@
-from .loop import train
-from .model_card import render_model_card, write_model_card
-from .settings import TrainingSettings, read_settings
-
-__all__ = ["TrainingSettings", "read_settings", "render_model_card", "train", "write_model_card"]
+from .loop import train as train
+from .model_card import render_model_card as render_model_card
+from .model_card import write_model_card as write_model_card
+from .settings import TrainingSettings as TrainingSettings
+from .settings import read_settings as read_settings

@@ -1,17 +1,9 @@
-from .frozen_features import FrozenFeatures, colour_statistics, mel_statistics
-from .modeling_baseline import BaselineForRetrieval
-from .modeling_cbmvr import CBMVRForRetrieval, CMMVRForRetrieval
-from .modeling_cvmvae import CVMVAEForRetrieval
-from .modeling_mvpt import MVPtConfig, MVPtForRetrieval
-
-__all__ = [
-    "BaselineForRetrieval",
-    "CBMVRForRetrieval",
-    "CMMVRForRetrieval",
-    "CVMVAEForRetrieval",
-    "FrozenFeatures",
-    "MVPtConfig",
-    "MVPtForRetrieval",
-    "colour_statistics",
-    "mel_statistics",
-]
+from .frozen_features import FrozenFeatures as FrozenFeatures
+from .frozen_features import colour_statistics as colour_statistics
+from .frozen_features import mel_statistics as mel_statistics
+from .modeling_baseline import BaselineForRetrieval as BaselineForRetrieval
+from .modeling_cbmvr import CBMVRForRetrieval as CBMVRForRetrieval
+from .modeling_cbmvr import CMMVRForRetrieval as CMMVRForRetrieval
+from .modeling_cvmvae import CVMVAEForRetrieval as CVMVAEForRetrieval
+from .modeling_mvpt import MVPtConfig as MVPtConfig
+from .modeling_mvpt import MVPtForRetrieval as MVPtForRetrieval

@@ -4,6 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 from distributed import run_in_processes
+from small_models import build
 from torch import nn
 
 from cmmixer_hf import CMMixerFeatureExtractor
@@ -28,7 +29,7 @@ def look_at(rows, batch_size=2):
         return [(row["clip_id"], stack.mean().item()) for row, stack in zip(facts, stacks["pixel_values"], strict=True)]
 
     extractor = CMMixerFeatureExtractor(image_size=32, num_frames=2)
-    return map_batches(look, Dataset.from_list(rows), extractor, batch_size=batch_size, progress=False)
+    return map_batches(look, build("model"), Dataset.from_list(rows), extractor, batch_size=batch_size, progress=False)
 
 
 class LookInProcess:
@@ -49,7 +50,8 @@ def test_batches_come_in_order_and_without_their_media(rows):
     batches = look_at(rows, batch_size=4)
     assert [len(batch) for batch in batches] == [4, 2]
     assert [name for name, _ in flat(batches)] == [row["clip_id"] for row in rows]
-    seen = map_batches(lambda stacks, facts: facts, Dataset.from_list(rows), CMMixerFeatureExtractor(), progress=False)
+    extractor, clips = CMMixerFeatureExtractor(), Dataset.from_list(rows)
+    seen = map_batches(lambda stacks, facts: facts, build("model"), clips, extractor, progress=False)
     assert not {"frames", "waveforms"} & set(seen[0][0])
     assert seen[0][0]["path"] == rows[0]["path"]
 
@@ -62,9 +64,9 @@ def test_processes_share_the_clips_and_all_get_everything_once(rows, tmp_path):
             assert ours == pytest.approx(alone, abs=1e-6)
 
 
-def test_no_clips_are_refused(rows):
+def test_no_clips_are_refused():
     with pytest.raises(ValueError, match="no clips"):
-        map_batches(lambda stacks, facts: 0, Dataset.from_list(rows).select([]), CMMixerFeatureExtractor())
+        map_batches(lambda stacks, facts: 0, build("model"), Dataset.from_list([]), CMMixerFeatureExtractor())
 
 
 def test_the_mode_comes_back_even_after_an_error():

@@ -26,6 +26,7 @@ from ..media.reading import read_windows, write_clip
 from ..models.configuration_cmmixer import CMMixerConfig
 from ..models.modeling_cmmixer import CMMixerForPreTraining, CMMixerForRetrieval
 from ..models.similarity import segment_similarity
+from ..pictures.figures import SEPARATION
 from ..pictures.strips import SeparationPictures, draw_separation, enlarge, png_bytes, sheet, three_mixtures
 from ..progress import Progress
 from ..search.background import background_queries
@@ -57,14 +58,6 @@ LISTEN_FOR = (
     "Listen for whose turn it is, and whether it goes up or down. Brightness and loudness say nothing: the table has "
     "the best that such a cue reaches without a model."
 )
-_STRIPS = {
-    "mixture": "What goes in: a CutMix mixture",
-    "visible": "What the encoder sees: half of its patches",
-    "video": "The frames as they were",
-    "video_reconstruction": "The frames as predicted, pale where nothing was trained to be",
-    "audio": "The sound as it was",
-    "audio_reconstruction": "The sound as predicted, pale where nothing was trained to be",
-}
 
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
@@ -280,7 +273,7 @@ def _panels(output: Path, clips: PreparedClips, extractor: CMMixerFeatureExtract
         one = {name: stack[number : number + 1] for name, stack in stacks.items()}
         pictures = draw_separation(model, **one, extractor=extractor)
         group = f"Reconstruction of held-out clip {number + 1}"
-        panels += [Panel(caption, getattr(pictures, name), group=group) for name, caption in _STRIPS.items()]
+        panels += [Panel(caption, getattr(pictures, name), group=group) for name, caption in SEPARATION.items()]
         if number == 0:
             _write_separation(output / "separation.png", pictures)
     return panels

@@ -13,7 +13,7 @@ from ..data.prepared_clips import Row
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForVideoClassification
-from .inference import evaluating, map_batches
+from .inference import map_batches
 from .intervals import bootstrap_interval, mean_and_spread
 from .metrics import average_groups, chance_accuracy, chance_average_precision, mean_average_precision, top_k_hits
 from .results import Score
@@ -72,16 +72,9 @@ def predict_clips(
         logits = model(**{name: stacks[name] for name in inputs})["logits"].float()
         return (logits.sigmoid() if labels.several else logits.softmax(-1)).cpu(), rows
 
-    with evaluating(model):
-        batches = map_batches(
-            predict,
-            clips,
-            extractor,
-            device=model.device,
-            batch_size=batch_size,
-            progress=progress,
-            description="classifying",
-        )
+    batches = map_batches(
+        predict, model, clips, extractor, batch_size=batch_size, progress=progress, description="classifying"
+    )
     rows = [row for _, batch in batches for row in batch]
     predictions = ClipPredictions(
         probabilities=torch.cat([batch for batch, _ in batches]),

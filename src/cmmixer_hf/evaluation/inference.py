@@ -23,25 +23,25 @@ Outcome = TypeVar("Outcome")
 
 def map_batches(
     function: Callable[[dict[str, Tensor], list[Row]], Outcome],
+    model: Any,
     clips: Dataset,
     extractor: CMMixerFeatureExtractor,
     *,
-    device: torch.device | str = "cpu",
     batch_size: int = 32,
     progress: bool = True,
     description: str = "evaluating",
 ) -> list[Outcome]:
-    """Apply `function` to each batch of prepared clips, in order, each clip once; its results.
+    """What `function` gives for each batch of prepared clips, in order, each clip once; the model is [`evaluating`].
 
     Under `torch.distributed` every process works on one run of consecutive clips, and all of them get all results;
     shares may differ by a clip, for nothing is padded.
 
     Args:
-        function: from `pixel_values` and `audio_values` on the device, and the clips' rows without their media, to
-            something that can be pickled: CPU tensors, lists.
+        function: from `pixel_values` and `audio_values` on the model's device, and the clips' rows without their media,
+            to something that can be pickled: CPU tensors, lists.
+        model: what it calls.
         clips: map-style dataset of prepared clips, such as [`load_prepared`] returns.
         extractor: makes the stacks.
-        device: where they are made.
         batch_size: clips at a time.
         progress: show a bar, in the first process.
         description: what the bar says.
@@ -55,10 +55,11 @@ def map_batches(
     loader: DataLoader = DataLoader(Subset(clips, share), batch_size=batch_size, collate_fn=_collate)
     make_stacks = StackMaker(extractor)
     hidden = not progress or share.start > 0
-    results = [
-        function(make_stacks(send_to_device(batch, device)), rows)
-        for batch, rows in Progress(loader, desc=description, unit="batch", disable=hidden)
-    ]
+    with evaluating(model):
+        results = [
+            function(make_stacks(send_to_device(batch, model.device)), rows)
+            for batch, rows in Progress(loader, desc=description, unit="batch", disable=hidden)
+        ]
     return gather_results(results)
 
 

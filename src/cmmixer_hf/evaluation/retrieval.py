@@ -11,7 +11,7 @@ from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cmmixer import CMMixerForRetrieval
 from ..models.similarity import pool_segments
 from ..settings import POOL_SIZE
-from .inference import evaluating, map_batches
+from .inference import map_batches
 from .intervals import bootstrap_interval
 from .metrics import RETRIEVAL_METRICS, chance_metrics, rank_pool, two_way_choice
 from .results import Score
@@ -86,16 +86,9 @@ def embed_clips(
         audio = model.get_audio_features(stacks["audio_values"])["segment_embeds"]
         return video.float().cpu(), audio.float().cpu(), rows
 
-    with evaluating(model):
-        batches = map_batches(
-            embed,
-            clips,
-            extractor,
-            device=model.device,
-            batch_size=batch_size,
-            progress=progress,
-            description="embedding",
-        )
+    batches = map_batches(
+        embed, model, clips, extractor, batch_size=batch_size, progress=progress, description="embedding"
+    )
     video, audio, rows = zip(*batches, strict=True)
     facts = [row for batch in rows for row in batch]
     return ClipEmbeddings(

@@ -7,7 +7,7 @@ from ..data.batches import Clips
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from ..models.modeling_cmmixer import MODALITIES, CMMixerForPreTraining
 from ..models.patching import patchify
-from .inference import Row, evaluating, map_batches
+from .inference import Row, map_batches
 
 
 def score_separation(
@@ -48,8 +48,7 @@ def score_separation(
                     sums[f"{modality}_{region}{suffix}"] = torch.stack(pair).double().cpu()
         return sums
 
-    with evaluating(model):
-        batches = map_batches(measure, clips, extractor, device=model.device, progress=False)
+    batches = map_batches(measure, model, clips, extractor, progress=False)
     totals = {name: torch.stack([sums[name] for sums in batches]).sum(0) for name in batches[0]}
     return {name: 100 * (1 - error / spread).item() for name, (error, spread) in totals.items()}
 

@@ -29,15 +29,10 @@ FEWEST_FILES = 10  # fewer give no meaningful mean item
 SEED = 0
 SAMPLED_FILES = 500  # of an index, for its mean item
 SENTENCES = (
-    *("the quarterly report is due on Friday", "a recipe for tomato soup", "how to renew a passport"),
-    *(
-        "x",
-        "lorem ipsum dolor sit amet",
-        "the train to the airport leaves at noon",
-        "error 404",
-        "a list of prime numbers",
-    ),
-    *("the capital of Mongolia", "a screw that fits no thread", "terms and conditions apply", "7 3 9 1"),
+    *("the quarterly report is due on Friday", "a recipe for tomato soup", "how to renew a passport", "x"),
+    *("lorem ipsum dolor sit amet", "the train to the airport leaves at noon", "error 404"),
+    *("a list of prime numbers", "the capital of Mongolia", "a screw that fits no thread"),
+    *("terms and conditions apply", "7 3 9 1"),
 )
 
 

@@ -24,17 +24,8 @@ from .settings import write_settings
 LOCK = "training.lock"
 # Files that a run writes; in a folder that is not a run's they would be overwritten, so that it is refused.
 OWN_FILES = (
-    *(
-        "environment.json",
-        "settings.yaml",
-        "metrics.jsonl",
-        "curves.png",
-        "checkpoints",
-        "best",
-        "trackers",
-        "pictures",
-    ),
-    *("config.json", "model.safetensors", "processor_config.json", "README.md"),
+    *("environment.json", "settings.yaml", "metrics.jsonl", "curves.png", "checkpoints", "best", "trackers"),
+    *("pictures", "config.json", "model.safetensors", "processor_config.json", "README.md"),
 )
 NOT_UPLOADED = ["checkpoints/*", "best/*", "trackers/*", LOCK]
 # Seconds. Workers of a killed run hold its lock until they end.

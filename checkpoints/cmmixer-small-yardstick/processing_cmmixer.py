@@ -1,13 +1,13 @@
 """File in, tensors out: decoding and feature extraction in one call."""
 
-import os
+from functools import partial
 from typing import Any
 
 from transformers import BatchFeature, ProcessorMixin
 
 from .feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .inputs import read_media, waveform_records
-from .reading import Clip, Sampling, read_clip
+from .reading import Sampling, read_clip
 
 
 def clip_sampling(extractor: CMMixerFeatureExtractor, shorter_side: int | None = None) -> Sampling:
@@ -70,18 +70,12 @@ class CMMixerProcessor(ProcessorMixin):
             MediaError: a file cannot be used; it names the file, the reason and what to do.
         """
         sampling = clip_sampling(self.feature_extractor)
-
-        def read_frames(path: str | os.PathLike) -> Clip:
-            return read_clip(path, sampling, start=start, end=end, audio=False)
-
-        def read_sound(path: str | os.PathLike) -> Clip:
-            return read_clip(path, sampling, start=start, end=end, video=False)
-
+        read = partial(read_clip, sampling=sampling, start=start, end=end)
         if images is not None:
             raise ValueError("a clip is given as videos=, frames (K, height, width, 3) or files; got images=")
         arrays, rate = waveform_records(audio)
-        videos = read_media(videos, lambda path: read_frames(path).frames)
-        sounds = read_media(arrays, lambda path: read_sound(path).waveforms)
+        videos = read_media(videos, lambda path: read(path, audio=False).frames)
+        sounds = read_media(arrays, lambda path: read(path, video=False).waveforms)
         rate = rate if sounds is arrays else sampling.sampling_rate  # files are read at the extractor's
         if rate is not None:
             kwargs.setdefault("sampling_rate", rate)

@@ -187,7 +187,13 @@ def read_frames(path: Path, times: npt.ArrayLike, *, shorter_side: int | None = 
         return next(_pictures(source, [Span(instants, 0.0, math.inf)], sampling)).get()
 
 
-def read_windows(path: Path, times: npt.ArrayLike, *, window_seconds: float = 2.6, sampling_rate: int = 16000) -> Waves:
+def read_windows(
+    path: Path,
+    times: npt.ArrayLike,
+    *,
+    window_seconds: float = Sampling.window_seconds,
+    sampling_rate: int = Sampling.sampling_rate,
+) -> Waves:
     """Mono sound around each of `times` (K,) seconds: (K, S) in [-1, 1] with S = round(window_seconds * sampling_rate).
 
     A window that would stick out of the sound is shifted inward, however far that is; zeros follow only a sound that is

@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 from .configuration_cmmixer import (
     LAYER_SIZES,
     LOSS_DIRECTIONS,
+    CMMixerConfig,
     check_amounts,
     check_choices,
     check_divisible,
@@ -63,23 +64,9 @@ class CAVMAEConfig(PreTrainedConfig):
     """
 
     model_type = "cav_mae"
-    # Evaluation concatenates what a model returns over batches; only embeddings and class scores are meant to be.
     keys_to_ignore_at_inference = [  # noqa: RUF012 - Trainer adds a list to it
-        "video_loss",
-        "audio_loss",
-        "contrastive_loss",
-        "video_logits",
-        "audio_logits",
-        "video_mask",
-        "audio_mask",
-        "frame",
-        "logits_per_video",
-        "logits_per_audio",
-        "last_hidden_state",
-        "hidden_states",
-        "attentions",
-        "audio_hidden_states",
-        "audio_attentions",
+        *CMMixerConfig.keys_to_ignore_at_inference,
+        *("contrastive_loss", "video_mask", "audio_mask", "frame"),
     ]
 
     image_size: int = 224

@@ -65,21 +65,9 @@ class CMMixerConfig(PreTrainedConfig):
     model_type = "cmmixer"
     # Evaluation concatenates what a model returns over batches; only embeddings and class scores are meant to be.
     keys_to_ignore_at_inference = [  # noqa: RUF012 - Trainer adds a list to it
-        "video_loss",
-        "audio_loss",
-        "video_logits",
-        "audio_logits",
-        "ids_predicted",
-        "mask",
-        "ids_restore",
-        "mixing_mask",
-        "logits_per_video",
-        "logits_per_audio",
-        "last_hidden_state",
-        "hidden_states",
-        "attentions",
-        "audio_hidden_states",
-        "audio_attentions",
+        *("video_loss", "audio_loss", "video_logits", "audio_logits", "ids_predicted", "mask", "ids_restore"),
+        *("mixing_mask", "logits_per_video", "logits_per_audio", "last_hidden_state", "hidden_states", "attentions"),
+        *("audio_hidden_states", "audio_attentions"),
     ]
 
     image_size: int | list[int] | tuple[int, int] = 224

@@ -1,6 +1,7 @@
 """Outputs of the models."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from torch import Tensor
 from transformers.utils import ModelOutput
@@ -102,11 +103,11 @@ class CMMixerForRetrievalOutput(ModelOutput):
 
     @classmethod
     def from_features(
-        cls, video: CMMixerFeatures, audio: CMMixerFeatures, *, logits: Tensor, loss: Tensor | None
-    ) -> "CMMixerForRetrievalOutput":
-        """Both modalities' features, their scores (videos, tracks) and the loss."""
+        cls, video: CMMixerFeatures, audio: CMMixerFeatures, *, logits: Tensor, **losses: Tensor | None
+    ) -> Self:
+        """Both modalities' features, their scores (videos, tracks) and the losses."""
         return cls(
-            loss=loss,
+            **losses,
             logits_per_video=logits,
             logits_per_audio=logits.T,
             video_embeds=video.pooler_output,

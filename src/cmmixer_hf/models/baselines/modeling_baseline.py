@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from huggingface_hub.dataclasses import strict
@@ -15,6 +15,8 @@ from ..outputs import CMMixerFeatures, CMMixerForRetrievalOutput
 from ..safe_loading import SafePreTrainedModel
 from ..similarity import pool_segments, segment_similarity
 from .frozen_features import FrozenFeatures, FrozenFeaturesConfig
+
+Output = TypeVar("Output", bound=CMMixerForRetrievalOutput)
 
 
 @strict
@@ -123,7 +125,7 @@ class BaselineForRetrieval(SafePreTrainedModel):
         features = self.features_of_pairs(pixel_values, audio_values)
         embeddings = self.video_tower(features[0]), self.audio_tower(features[1])
         loss = self.ranking_loss(features, embeddings, track_id) if return_loss else None
-        return CMMixerForRetrievalOutput(loss=loss, **compare(*embeddings))
+        return compare(CMMixerForRetrievalOutput, *embeddings, loss=loss)
 
     def features_of_pairs(self, pixel_values: Tensor | None, audio_values: Tensor | None) -> tuple[Tensor, Tensor]:
         """Standardised features of both modalities, each (batch, K, size)."""
@@ -140,17 +142,10 @@ def register(config_class: type[BaselineConfig], model_class: type[BaselineForRe
     AutoModel.register(config_class, model_class, exist_ok=True)
 
 
-def compare(video: Tensor, audio: Tensor) -> dict[str, Any]:
-    """Embeddings of both modalities (batch, L, dim) as fields of an output; the logits are mean cosines."""
+def compare(output_class: type[Output], video: Tensor, audio: Tensor, **losses: Tensor | None) -> Output:
+    """Embeddings of both modalities (batch, L, dim) as an output with these losses; the logits are mean cosines."""
     logits = segment_similarity(video, audio)
-    return {
-        "logits_per_video": logits,
-        "logits_per_audio": logits.T,
-        "video_embeds": pool_segments(video)[:, 0],
-        "audio_embeds": pool_segments(audio)[:, 0],
-        "video_segment_embeds": video,
-        "audio_segment_embeds": audio,
-    }
+    return output_class.from_features(_features(video), _features(audio), logits=logits, **losses)
 
 
 def _features(segments: Tensor) -> CMMixerFeatures:

@@ -156,7 +156,7 @@ class CVMVAEForRetrieval(BaselineForRetrieval):
                 + self.config.kl_weight * losses["kl_loss"]
                 + self.config.matching_weight * losses["matching_loss"]
             )
-        return CVMVAEForRetrievalOutput(**losses, **compare(*embeddings))
+        return compare(CVMVAEForRetrievalOutput, *embeddings, **losses)
 
     def generation_losses(self, targets: list[Tensor], latents: list[Tensor]) -> dict[str, Tensor]:
         """Squared errors of what each decoder makes of the latent of its own modality and of the other's."""

@@ -109,6 +109,11 @@ def test_what_is_said_of_the_claims_is_what_the_cells_say():
         assert f"adds {claims.show(gains)} points" in text
     assert len(gains) == 5
     assert min(gains) > 0
+    strangers = claims.differences(list(cells.values()), "cutmix-strangers", "unmixed", claims.content)
+    assert f"With another clip's sound it adds nothing ({claims.show(strangers)})" in " ".join(BENCHMARKS.split())
+    pixel = claims.differences(list(cells.values()), "cutmix", "pixel", claims.content)
+    assert f"Pixel Mixup with every seed ({claims.show(pixel)} in content)" in " ".join(BENCHMARKS.split())
+    assert min(pixel) > 0
     for other in ("unmixed", "contrastive", "none"):
         assert min(claims.differences(list(cells.values()), "cutmix", other, lambda cell: cell["R@10"])) > 0
 

@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+from cmmixer_hf import cli
+from cmmixer_hf.data.prepared_clips import SourceError
+from cmmixer_hf.progress import Progress
+
 LOOP = "from cmmixer_hf.progress import Progress\nfor _ in Progress(range(5000), desc='counting', mininterval={}): pass"
 
 
@@ -19,3 +23,14 @@ def test_a_log_has_the_first_and_the_last_state_on_lines_of_their_own():
 
 def test_more_often_where_asked():
     assert len(written(", mininterval=0").splitlines()) > 2
+
+
+def test_the_message_of_an_error_stands_alone(monkeypatch, capsys):
+    def fail(verb: str, words: list[str]) -> None:
+        bar = Progress(total=3, desc="counting")
+        bar.update()
+        raise SourceError(f"{bar.desc} went wrong")  # whose traceback keeps the bar
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert cli.main(["doctor"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "cmmixer: counting went wrong"

@@ -68,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _mendable() as error:
         full = isinstance(error, OSError) and error.errno == errno.ENOSPC
         message = " ".join(str(error).split())  # libraries' messages have several lines
+        if progress := sys.modules.get(f"{__package__}.progress"):
+            progress.close_bars()
         print(f"cmmixer: {message}{': free some space, or write elsewhere' if full else ''}", file=sys.stderr)
         return 1
 

@@ -40,6 +40,12 @@ class Progress(tqdm):
         return write
 
 
+def close_bars() -> None:
+    """End the lines of bars that an error has left open, so that its message stands on one of its own."""
+    for bar in list(Progress._instances):
+        bar.close()
+
+
 def _is_log() -> bool:
     """Whether nobody sees a bar move: standard error is a file or a pipe, and no notebook draws it."""
     return not sys.stderr.isatty() and "ipykernel" not in sys.modules

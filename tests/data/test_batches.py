@@ -27,6 +27,8 @@ def test_a_track_has_one_number_everywhere(rows):
     other = rows[0] | {"track_id": "another"}
     first, second, third = collate_clips([rows[0], other, rows[0]])["track_id"].tolist()
     assert first == third != second
+    nameless = [row | {"track_id": empty} for row, empty in zip(rows, (None, None, ""), strict=False)]
+    assert len(set(collate_clips(nameless)["track_id"].tolist())) == 3  # each its own, as `embed_clips` has it
 
 
 def test_a_repeated_clip_has_its_own_crops_and_one_sound(rows, extractor):

@@ -9,6 +9,7 @@ from hub_server import check_card
 from cmmixer_hf.data.dataset_card import write_dataset_card
 from cmmixer_hf.data.preparation import prepare
 from cmmixer_hf.data.prepared_clips import load_prepared
+from cmmixer_hf.data.recipes import Recipe
 from cmmixer_hf.media.reading import Sampling
 
 
@@ -28,6 +29,15 @@ def test_the_card_counts(shards):
     assert "license: cc-by-4.0" in text
     for name in load_prepared(shards).column_names:
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize(("need", "told"), [("audio", "2 windows of sound"), ("video", "2 frames")])
+def test_clips_of_one_side_have_a_card_too(clip_files, tmp_path, need, told):
+    recipe = Recipe(Sampling(num_frames=2, shorter_side=32), need=need)
+    text = write_dataset_card(prepare(clip_files, tmp_path / need, recipe, progress=False).folder).read_text()
+    assert not check_card(text)
+    assert f"of each clip there are {told}." in text
+    assert ("| frames of a clip | 2, most often" in text) == (need == "video")
 
 
 def test_code_of_the_card_runs_on_the_folder(shards, monkeypatch):

@@ -1,3 +1,4 @@
+import errno
 from pathlib import Path
 
 import pytest
@@ -97,12 +98,18 @@ def test_of_what_is_gone_the_page_says_so(finder, clip_files):
     assert "Nothing in the index fits" in render_matches(MUSIC, finder, [], together=True)
 
 
-def test_what_cannot_be_laid_under_a_clip_is_a_sentence(finder, clip_files, tmp_path):
+def test_what_cannot_be_laid_under_a_clip_is_a_sentence(finder, clip_files, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/home/somebody/secret.mp4")
+
     with pytest.raises(UsersMistakeError, match="there is no such track"):
         finder.fit(str(clip_files[0]), "../../etc/passwd", 0.0)
     name = next(iter(finder.files))
     with pytest.raises(UsersMistakeError, match="has no sound after 900 s"):
         finder.fit(str(clip_files[0]), name, 900.0)
+    monkeypatch.setattr("cmmixer_hf.page.finder.lay_under", full)
+    with pytest.raises(UsersMistakeError, match=r"cannot be written here: No space left on device$"):
+        finder.fit(str(clip_files[0]), name, 0.0)
 
 
 def test_it_says_what_it_is(finder):

@@ -126,6 +126,8 @@ def collate_clips(
 ) -> dict[str, Any]:
     """Rows → a batch: `frames`, a list of (K, h, w, 3) uint8; `waveforms`, (batch, K, samples) int16; ids; `labels`.
 
+    A clip without a track has one of its own.
+
     Args:
         rows: one a clip.
         columns: which of `frames` and `waveforms` the batch must have; `None` takes those that all rows have.
@@ -144,7 +146,7 @@ def collate_clips(
         batch["frames"] = [unpack_frames(row) for row in rows]
     if "waveforms" in columns:
         batch["waveforms"] = torch.stack([unpack_waveforms(row) for row in rows])
-    batch["track_id"] = torch.tensor([_stable_number(row["track_id"]) for row in rows])
+    batch["track_id"] = torch.tensor([_stable_number(row["track_id"] or row["clip_id"]) for row in rows])
     if labels is not None:
         batch["labels"] = torch.stack([labels.encode(row) for row in rows])
     return batch

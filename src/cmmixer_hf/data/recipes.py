@@ -126,5 +126,6 @@ def _read_section(section: Section, recipe: Recipe, *, video: bool, audio: bool)
         clip = read_clip(path, recipe.sampling, start=start, end=end, video=video, audio=audio)
     silent = clip.waveforms is not None and np.abs(clip.waveforms).max() < SILENCE_PEAK
     if silent and not recipe.keep_silent:
-        raise MediaError(name_of(media), "its sound is silent throughout", "leave it out of training for retrieval")
+        reason = "its sound is silent throughout, in the windows that are taken of it"
+        raise MediaError(name_of(media), reason, "leave it out of training for retrieval")
     return clip

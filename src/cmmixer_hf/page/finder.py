@@ -142,7 +142,7 @@ class Finder:
         """A clip with an indexed track under it, as a new temporary file; `name` is the track's id.
 
         Raises:
-            UsersMistakeError: there is no such track, or clip or track cannot be used.
+            UsersMistakeError: there is no such track, clip or track cannot be used, or the result cannot be written.
         """
         track = self.files.get(name)
         if track is None or self.modality != "audio":
@@ -152,6 +152,8 @@ class Finder:
             lay_under(clip, track, max(0.0, start), str(output), duck=duck)
         except MediaError as error:
             raise UsersMistakeError(of_file(error)) from error
+        except OSError as error:  # such as a full disk
+            raise UsersMistakeError(f"the video cannot be written here: {error.strerror}") from error
         return str(output)
 
     def about(self) -> dict[str, Any]:

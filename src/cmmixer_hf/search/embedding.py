@@ -182,7 +182,8 @@ def _usable(section: FileSection, done: FileEmbeddings) -> np.ndarray | None:
         error = section.error or MediaError(path, "holds nothing", "leave it out")
         done.problems.append(MediaError(path, f"{error.reason} {span}", error.advice) if section.count > 1 else error)
     elif clip.waveforms is not None and np.abs(clip.waveforms).max() < SILENCE_PEAK:
-        done.problems.append(MediaError(path, f"silent {span}", "nothing to find it by"))
+        reason = f"silent {span}, in the windows that the model hears"
+        done.problems.append(MediaError(path, reason, "nothing to find it by"))
     else:
         return clip.frames if clip.frames is not None else clip.waveforms
     return None

@@ -21,7 +21,7 @@ from ..data.prepared_clips import SourceError
 from ..files import new_directory
 from ..media.feature_extraction_cav_mae import CAVMAEFeatureExtractor
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
-from ..models.configuration_cmmixer import CMMixerConfig
+from ..models.configuration_cmmixer import LAYER_SIZES, CMMixerConfig
 from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification, CAVMAEForPreTraining
 from ..models.modeling_cmmixer import CMMixerForPreTraining
 from ..settings import ConvertSettings
@@ -38,15 +38,7 @@ from .layouts import (
 )
 
 WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pth", "*.pt")
-PAPER_DECODER = {
-    name: getattr(CMMixerConfig, name)
-    for name in (
-        "decoder_hidden_size",
-        "decoder_num_hidden_layers",
-        "decoder_num_attention_heads",
-        "decoder_intermediate_size",
-    )
-}
+PAPER_DECODER = {name: getattr(CMMixerConfig, name) for name in LAYER_SIZES if name.startswith("decoder")}
 
 
 @dataclass

@@ -124,15 +124,8 @@ def render_model_card(folder: str | Path, *, evaluated: bool = True) -> ModelCar
     name = facts.name or folder.resolve().name
     kind = next(kind for kind in KINDS if architecture.endswith(kind))
     summary, purpose, pipeline_tag = KINDS[kind]
-    data = _metadata(config, facts, pipeline_tag)
-    if scores:
-        measured_on, split = _measured_on(evaluation, facts)
-        task = evaluation.get("task", "retrieval")
-        data.model_name = name
-        data.eval_results = model_index(scores, task=task, dataset=measured_on, split=split)
-        data.metrics = sorted({result.metric_type for result in data.eval_results})
     return ModelCard.from_template(
-        data,
+        _metadata(config, facts, pipeline_tag, name=name, evaluation=evaluation),
         template_path=str(_TEMPLATE),
         **asdict(facts) | {"name": name},
         summary=summary,
@@ -172,8 +165,11 @@ def write_card(settings: CardSettings) -> None:
     print(f"{written}\nShare it: hf upload {settings.name or 'YOU/NAME'} {folder}{kind}")
 
 
-def _metadata(config: PreTrainedConfig, facts: CardFacts, pipeline_tag: str | None) -> ModelCardData:
-    return ModelCardData(
+def _metadata(
+    config: PreTrainedConfig, facts: CardFacts, pipeline_tag: str | None, *, name: str, evaluation: dict[str, Any]
+) -> ModelCardData:
+    """What the Hub reads of a card: what the model is, and its scores."""
+    data = ModelCardData(
         library_name="cmmixer_hf",
         license=facts.license,
         pipeline_tag=pipeline_tag,
@@ -181,6 +177,12 @@ def _metadata(config: PreTrainedConfig, facts: CardFacts, pipeline_tag: str | No
         datasets=facts.datasets or None,
         base_model=facts.base_model,
     )
+    if scores := read_scores(evaluation):
+        dataset, split = _measured_on(evaluation, facts)
+        data.model_name = name
+        data.eval_results = model_index(scores, task=evaluation.get("task", "retrieval"), dataset=dataset, split=split)
+        data.metrics = sorted({result.metric_type for result in data.eval_results})
+    return data
 
 
 def _changes(config: PreTrainedConfig) -> dict[str, Any]:

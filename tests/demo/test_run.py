@@ -98,6 +98,15 @@ def test_folders_that_cannot_work(clip_files, tmp_path):
     assert not (tmp_path / "demo" / "results.json").exists()
 
 
+@pytest.mark.parametrize(
+    "flag", ["--clips=0", "--held_out=1", "--finetuning_samples=0", "--token_drop_rate=2", "--seed=-1"]
+)
+def test_a_setting_that_cannot_be_is_refused_before_anything_is_made(flag, tmp_path, capsys):
+    assert main(["demo", "--output", str(tmp_path / "demo"), flag]) == 1
+    assert capsys.readouterr().err.startswith(f"cmmixer: {flag.partition('=')[0]} must ")
+    assert not (tmp_path / "demo").exists()
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_half(tmp_path, capsys):
     disk = tmp_path / "disk"
     disk.mkdir()

@@ -59,9 +59,17 @@ LISTEN_FOR = (
     "the best that such a cue reaches without a model."
 )
 
+# Of each setting; what is less would be found out minutes later.
+LEAST = {"seed": 0, "clips": 1, "held_out": 2, "pretraining_samples": 0, "finetuning_samples": 1, "queries": 1}
+
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
-    """Run all six stages; everything lies in `settings.output` afterwards, `report.html` first of all."""
+    """Run all six stages; everything lies in `settings.output` afterwards, `report.html` first of all.
+
+    Raises:
+        SourceError: a setting cannot be, which is said before anything is made, or too few clips can be used.
+    """
+    _check(settings)
     started = time.monotonic()
     output, extractor = Path(settings.output), make_extractor()
     training, held_out, prepared = _clips(settings, extractor)
@@ -100,6 +108,14 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     tables = [_table(found) for found in (_twin_rows(twins), rows) if found]
     print("", *tables, "\n".join(notes), f"Look at it: {output / 'report.html'}", sep="\n\n")
     return results
+
+
+def _check(settings: DemoSettings) -> None:
+    for name, least in LEAST.items():
+        if getattr(settings, name) < least:
+            raise SourceError(f"--{name} must be at least {least}, got {getattr(settings, name)}")
+    if not 0 <= settings.token_drop_rate < 1:
+        raise SourceError(f"--token_drop_rate must lie in [0, 1), got {settings.token_drop_rate}")
 
 
 def model_config(**options: Any) -> CMMixerConfig:

@@ -15,7 +15,14 @@ from ..models.modeling_cav_mae import CAVMAEForAudioVisualClassification
 from ..models.modeling_cmmixer import CMMixerForAudioClassification, CMMixerForVideoClassification
 from .inference import map_batches
 from .intervals import bootstrap_interval, mean_and_spread
-from .metrics import average_groups, chance_accuracy, chance_average_precision, mean_average_precision, top_k_hits
+from .metrics import (
+    average_groups,
+    average_precisions,
+    chance_accuracy,
+    chance_average_precision,
+    mean_average_precision,
+    top_k_hits,
+)
 from .results import Score
 
 Classifier = CMMixerForVideoClassification | CMMixerForAudioClassification | CAVMAEForAudioVisualClassification
@@ -125,7 +132,7 @@ def score_classification(predictions: ClipPredictions, *, resamples: int = 1000,
         raise SourceError("no sample has any label, so that there is nothing to find: label the clips")
     options = {"resamples": resamples, "seed": seed}
     if predictions.multi_label:
-        interval = bootstrap_interval(mean_average_precision, *pair, **options)
+        interval = bootstrap_interval(lambda *drawn: 100 * average_precisions(*drawn).nanmean(), *pair, **options)
         return [Score("mAP", mean_average_precision(*pair), interval, chance_average_precision(predictions.labels))]
     scores = []
     for k in TOP:

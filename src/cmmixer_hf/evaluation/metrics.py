@@ -166,11 +166,11 @@ def average_precisions(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_average_precision(scores: Tensor, labels: Tensor) -> float:
-    """mAP in percent over the classes that some sample has, as for AudioSet; NaN where no sample has any label.
-
-    Arguments are as in [`average_precisions`].
-    """
-    return 100 * average_precisions(scores, labels).nanmean().item()
+    """mAP in percent over the classes that some sample has, as for AudioSet; arguments as in [`average_precisions`]."""
+    precisions = average_precisions(scores, labels)
+    if precisions.isnan().all():
+        raise ValueError("no sample has any label, so that there is nothing to find")
+    return 100 * precisions.nanmean().item()
 
 
 def chance_accuracy(labels: Tensor, k: int = 1) -> float:

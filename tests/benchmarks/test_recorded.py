@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import claims
+import decoded_share
 import library
 import numpy as np
 import places
@@ -124,9 +125,19 @@ def test_how_the_grids_size_was_chosen_is_recorded():
     assert f"no arm of three seeds passed {best:.1f}" in BENCHMARKS
 
 
-def test_the_tables_of_places_and_of_recall_are_the_recorded_ones():
+def test_the_tables_of_places_of_recall_and_of_decoded_shares_are_the_recorded_ones():
     assert places.table(RECORDED / "places") in BENCHMARKS
     assert recall.table(json.loads((RECORDED / "recall.json").read_text())) in BENCHMARKS
+    assert decoded_share.table(json.loads((RECORDED / "decoded-share.json").read_text())) in BENCHMARKS
+
+
+def test_of_decoding_less_less_is_learned_with_each_seed():
+    results = json.loads((RECORDED / "decoded-share.json").read_text())
+    for seed in (0, 1):
+        own = sorted((result for result in results if result["seed"] == seed), key=lambda result: -result["share"])
+        for measured in decoded_share.MEASURED:
+            explained = [result[measured] for result in own]
+            assert explained == sorted(explained, reverse=True)
 
 
 def test_embeddings_were_measured_with_the_checkpoint_that_is_released():

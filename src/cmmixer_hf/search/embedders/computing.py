@@ -40,7 +40,7 @@ def computing_in(embedder: Embedder, compute: Compute) -> Iterator[None]:
 def _quantize(model: nn.Module) -> None:
     """Quantise linear layers dynamically, in place; torch plans to move this to torchao.
 
-    Where the CPU has instructions for int8 products (VNNI), oneDNN's are an eighth faster than torch's default.
+    Where the CPU has instructions for int8 products (VNNI), oneDNN's are faster than torch's default.
     """
     try:
         from torch.ao.quantization import quantize_dynamic

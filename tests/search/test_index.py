@@ -203,6 +203,8 @@ def test_bad_input_is_refused():
         index.search(torch.full((4, 16), torch.nan))
     with pytest.raises(ValueError, match="holds NaN"):
         build(torch.full((3, 4, 16), torch.nan))
+    with pytest.raises(ValueError, match=r"expected embeddings \(items, K, size\), got \(3, 16\)"):
+        RetrievalIndex.build([{}] * 3, torch.zeros(3, 16), model="here")
     with pytest.raises(ValueError, match="2 items and 3 embeddings"):
         RetrievalIndex.build([{"title": "a"}, {"title": "b"}], embeddings(3), model="here")
 

@@ -69,6 +69,20 @@ def test_adding_and_subtracting_move_results(searcher, clip_files):
     assert less < score_of_clip1() < more
 
 
+def test_one_file_need_not_be_a_list(searcher, clip_files):
+    a, b = map(str, clip_files[:2])
+    assert torch.equal(
+        searcher.embed(a, plus=b, minus=clip_files[2]), searcher.embed(a, plus=[b], minus=[clip_files[2]])
+    )
+    (answer,) = searcher.search_many(a, k=1)
+    assert answer.query == QueryPart(a)
+    for wrong in (None, b"bytes", [a]):
+        with pytest.raises(
+            TypeError, match=f"a query is the path of a file or a QueryPart, got {type(wrong).__name__}"
+        ):
+            searcher(wrong)
+
+
 def test_filters(searcher, clip_files):
     calm = {match.title for match in searcher(clip_files[5], where={"mood": "calm"})}
     assert calm == {"clip0", "clip1", "clip2"}

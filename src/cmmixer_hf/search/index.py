@@ -145,12 +145,15 @@ class RetrievalIndex:
                 `standing`; it is `None` where there are none.
 
         Raises:
-            ValueError: the numbers of items and embeddings differ, there are none, or an embedding is not finite.
+            ValueError: the numbers of items and embeddings differ, there are none, or they are not (items, K, size)
+                and finite.
         """
         if len(items) != len(segment_embeds) or not len(items):
             raise ValueError(
                 f"got {len(items)} items and {len(segment_embeds)} embeddings; they must be as many, not none"
             )
+        if segment_embeds.ndim != 3:
+            raise ValueError(f"expected embeddings (items, K, size), got {tuple(segment_embeds.shape)}")
         _, num_segments, size = segment_embeds.shape
         facts = IndexFacts(model, num_segments, size, identity, index_type=index_type, precision=precision)
         index = cls(facts, FaissStore.from_rows(make_rows(items, segment_embeds, precision=precision), index_type))

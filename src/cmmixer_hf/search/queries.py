@@ -1,5 +1,7 @@
 """Queries to an index, files and words as users write them, and their answers."""
 
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,8 +67,23 @@ class QueryPart:
 
     @classmethod
     def of(cls, query: "AnyQuery") -> "QueryPart":
-        """A path as a part; a part as it is."""
-        return query if isinstance(query, QueryPart) else cls(str(query))
+        """A path as a part; a part as it is. Raises TypeError for anything else."""
+        if isinstance(query, QueryPart):
+            return query
+        if not isinstance(query, (str, os.PathLike)):
+            raise TypeError(f"a query is the path of a file or a QueryPart, got {type(query).__name__}")
+        return cls(os.fspath(query))
+
+    @classmethod
+    def list_of(cls, queries: "AnyQuery | Iterable[AnyQuery]") -> list["QueryPart"]:
+        """Each as a part; a single one is a list of one, not its letters.
+
+        >>> [part.path for part in QueryPart.list_of("a.mp4")]
+        ['a.mp4']
+        """
+        if isinstance(queries, (str, Path, QueryPart)):
+            return [cls.of(queries)]
+        return [cls.of(query) for query in queries]
 
     @property
     def unweighted(self) -> "QueryPart":

@@ -74,8 +74,8 @@ class Searcher:
         self,
         query: AnyQuery,
         *,
-        plus: Iterable[AnyQuery] = (),
-        minus: Iterable[AnyQuery] = (),
+        plus: AnyQuery | Iterable[AnyQuery] = (),
+        minus: AnyQuery | Iterable[AnyQuery] = (),
         k: int = 10,
         where: Mapping[str, Any] | None = None,
     ) -> list[Match]:
@@ -97,10 +97,10 @@ class Searcher:
 
     def search_many(
         self,
-        queries: Sequence[AnyQuery],
+        queries: AnyQuery | Sequence[AnyQuery],
         *,
-        plus: Iterable[AnyQuery] = (),
-        minus: Iterable[AnyQuery] = (),
+        plus: AnyQuery | Iterable[AnyQuery] = (),
+        minus: AnyQuery | Iterable[AnyQuery] = (),
         k: int = 10,
         where: Mapping[str, Any] | None = None,
         long_query: LongQuery = "best",
@@ -118,7 +118,7 @@ class Searcher:
             MediaError, SourceError: a part of `plus` or `minus` cannot be used.
             ValueError: `k` is less than 1, or no item has a key of `where`.
         """
-        parts = list(map(QueryPart.of, queries))
+        parts = QueryPart.list_of(queries)
         bent = self._bend(parts, plus, minus)
         sections = [(embeds, one.kind) for one in bent if isinstance(one, EmbeddedQuery) for embeds in one.embeds]
         results = iter(self._search(sections, k, where))
@@ -130,7 +130,13 @@ class Searcher:
                 answers.append(Answer(part, error=one))
         return answers
 
-    def embed(self, query: AnyQuery, *, plus: Iterable[AnyQuery] = (), minus: Iterable[AnyQuery] = ()) -> Tensor:
+    def embed(
+        self,
+        query: AnyQuery,
+        *,
+        plus: AnyQuery | Iterable[AnyQuery] = (),
+        minus: AnyQuery | Iterable[AnyQuery] = (),
+    ) -> Tensor:
         """Segment embeddings of a query's sections, bent by `plus` and `minus`: (sections, K, size), L2-normalised."""
         (bent,) = self._bend([QueryPart.of(query)], plus, minus)
         if isinstance(bent, Exception):
@@ -138,10 +144,13 @@ class Searcher:
         return bent.embeds
 
     def _bend(
-        self, parts: Sequence[QueryPart], plus: Iterable[AnyQuery], minus: Iterable[AnyQuery]
+        self,
+        parts: Sequence[QueryPart],
+        plus: AnyQuery | Iterable[AnyQuery],
+        minus: AnyQuery | Iterable[AnyQuery],
     ) -> list[EmbeddedQuery | Exception]:
         """Each part embedded and bent by `plus` and `minus`, or what is wrong with it."""
-        bends = [list(map(QueryPart.of, bend)) for bend in (plus, minus)]
+        bends = [QueryPart.list_of(bend) for bend in (plus, minus)]
         embedded = self._embed([*parts, *bends[0], *bends[1]])
         added, removed = ([_one(embedded[part.unweighted], part.weight) for part in bend] for bend in bends)
         bent: list[EmbeddedQuery | Exception] = []

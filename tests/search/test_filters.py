@@ -36,6 +36,12 @@ def test_values_and_comparisons_of_one_key_are_refused():
         parse_conditions(["bpm=90", "bpm<100"])
 
 
+@pytest.mark.parametrize("texts", [["bpm=120..90"], ["bpm>120", "bpm<90"]])
+def test_a_range_that_holds_nothing_is_refused(texts):
+    with pytest.raises(SourceError, match="no number lies between 120 and 90: the smaller one comes first"):
+        parse_conditions(texts)
+
+
 def test_an_interval_holds_its_closed_ends_alone():
     numbers = np.array([89.9, 90, 100, 120, 120.1, np.nan])
     assert Interval(90, 120).holds(numbers).tolist() == [False, True, True, True, False, False]

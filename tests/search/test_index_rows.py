@@ -134,3 +134,12 @@ def test_an_embedding_that_is_not_finite_is_refused():
     embeds[2, 0, 0] = float("nan")
     with pytest.raises(SourceError, match=r"/b.mp3 an embedding that holds NaN"):
         make_rows(ITEMS, embeds)
+
+
+def test_embeddings_of_another_length_and_an_unknown_precision_are_refused():
+    embeds = nn.functional.normalize(torch.randn(4, 4, 16), dim=-1)
+    with pytest.raises(ValueError, match="precision must be one of float16, int8, float32, got 'float8'"):
+        make_rows(ITEMS, embeds, precision="float8")
+    embeds[2, 1] *= 3
+    with pytest.raises(SourceError, match=r"/b.mp3 have lengths 1\.00 to 3\.00: L2-normalise them"):
+        make_rows(ITEMS, embeds)

@@ -20,12 +20,19 @@ class Interval:
 
     >>> 120 in Interval(90, 120), 180 in Interval(high=180, high_open=True)
     (True, False)
+
+    Raises:
+        SourceError: it would hold no number.
     """
 
     low: float = -math.inf
     high: float = math.inf
     low_open: bool = False
     high_open: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low <= self.high:
+            raise SourceError(f"no number lies between {self.low:g} and {self.high:g}: the smaller one comes first")
 
     def __contains__(self, number: float) -> bool:
         return bool(self.holds(np.array(number)))

@@ -145,8 +145,8 @@ class RetrievalIndex:
                 `standing`; it is `None` where there are none.
 
         Raises:
-            ValueError: the numbers of items and embeddings differ, there are none, or they are not (items, K, size)
-                and finite.
+            ValueError: the numbers of items and embeddings differ, there are none, or they are not (items, K, size),
+                finite and of length 1.
         """
         if len(items) != len(segment_embeds) or not len(items):
             raise ValueError(

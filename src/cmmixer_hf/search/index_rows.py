@@ -23,6 +23,7 @@ Vectors = npt.NDArray[np.float32]
 Precision = Literal["float16", "int8", "float32"]
 # How segments are kept. int8 keeps the direction alone, which is all there is to a vector of length 1.
 PRECISIONS: dict[str, pa.DataType] = {"float16": pa.float16(), "int8": pa.int8(), "float32": pa.float32()}
+LENGTH_TOLERANCE = 0.05  # half precision moves a length by less
 # Key → values and `Interval`s, any of which will do; all keys must be met.
 Where = Mapping[str, Sequence[Any]]
 
@@ -57,7 +58,13 @@ class Candidates:
 
 
 def row_schema(num_segments: int, size: int, precision: Precision = "float16") -> pa.Schema:
-    """Columns of rows whose embeddings are (num_segments, size)."""
+    """Columns of rows whose embeddings are (num_segments, size).
+
+    Raises:
+        ValueError: there is no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     return pa.schema(
         [
             ("path", pa.string()),
@@ -108,7 +115,8 @@ def make_rows(
 
 
 def check_embeddings(embeds: Tensor, names: Sequence[object]) -> None:
-    """Refuse embeddings (items, …) that hold a NaN or an infinity: they would rank first for every query.
+    """Refuse embeddings (items, K, size) that hold a NaN or an infinity, which would rank first for every query, or
+    are not of length 1, which would rank by their length.
 
     Raises:
         SourceError: names the first of them.
@@ -119,6 +127,13 @@ def check_embeddings(embeds: Tensor, names: Sequence[object]) -> None:
         raise SourceError(
             f"the model gives {name} an embedding that holds NaN or infinite values: its weights are damaged, or its "
             "number format too narrow; take another checkpoint, or float32"
+        )
+    lengths = embeds.norm(dim=-1)
+    if (astray := (lengths - 1).abs().amax(1) > LENGTH_TOLERANCE).any():
+        number = int(astray.nonzero()[0])
+        raise SourceError(
+            f"the embeddings of {names[number]} have lengths {lengths[number].min():.2f} to "
+            f"{lengths[number].max():.2f}: L2-normalise them"
         )
 
 

@@ -96,7 +96,8 @@ def open_source(path: Path) -> Iterator[Source]:
         with closing(source):
             yield source
     except DECODE_ERRORS as error:
-        other = getattr(error, "filename", None)
+        # FFmpeg's errors name a function of its own where the system's name a file.
+        other = None if isinstance(error, av.FFmpegError) else getattr(error, "filename", None)
         if other and os.path.abspath(other) != os.path.abspath(path):
             raise
         what = getattr(error, "strerror", None) or error

@@ -1,7 +1,9 @@
 """Small clips and models that several tests share."""
 
 import os
+import sys
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,8 @@ def _one_thread() -> None:
     """Sums in one order on every machine, and in the processes that tests start; quicker too on such small tensors."""
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
+    if "distributed" in sys.modules:
+        forkserver.ensure_running()  # before a test prepares clips: the one server would have imported much less then
 
 
 @pytest.fixture(scope="session", autouse=True)

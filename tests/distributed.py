@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,6 @@ import torch.distributed as dist
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["cmmixer_hf.training.loop"])
-if multiprocessing.current_process().name == "MainProcess":
-    forkserver.ensure_running()  # before a test prepares clips: then the one server would have imported much less
 
 
 def run_in_processes(function: Callable[[int], Any], folder: Path, *, world_size: int = 2) -> list[Any]:

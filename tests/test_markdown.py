@@ -30,7 +30,9 @@ SMALL = {
     "benchmarks/claims.py": "--arms none --rates 1e-3 --seeds 0 --pairs 4 --clips 4 --pool 12 --batch_size 2 "
     "--pretraining_steps 1 --finetuning_steps 1",
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
+    "benchmarks/decoded_share.py": "--shares 1.0 --seeds 0 --clips 32 --held_out 4 --steps 1",
     "benchmarks/latency.py": "--repeats 1",
+    "benchmarks/peers.py": "--epochs 1 --arms cmmixer-audio",
     "benchmarks/places.py": "--arms shifted --seeds 0 --pairs 32 --pool 12 --steps 1",
     "benchmarks/recall.py": "--items 60 --queries 10",
     "benchmarks/training.py": "--quick --rounds 1 --precisions fp32",
@@ -61,6 +63,7 @@ NO_CODE = {
     "mermaid": "a picture",
     "diff": "tests/test_contributing.py applies each",
     "ipython": "runs on Colab",
+    "text": "what a benchmark prints; test_recorded.py renders it",
 }
 # Templates, filled in by `render_model_card` and `dataset_card`; the tests of these run what comes out.
 TEMPLATES = {"src/cmmixer_hf/training/model_card.md", "src/cmmixer_hf/data/dataset_card.md"}

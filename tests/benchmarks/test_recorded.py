@@ -7,6 +7,7 @@ import claims
 import decoded_share
 import library
 import numpy as np
+import peers
 import places
 import pytest
 import recall
@@ -145,3 +146,9 @@ def test_embeddings_were_measured_with_the_checkpoint_that_is_released():
     rows = json.loads((RECORDED / "library.json").read_text())
     assert {row["identity"] for row in rows if "recall" in row} == {identity}
     assert json.loads((RECORDED / "recall.json").read_text())["identity"] == identity
+
+
+def test_the_rows_of_classification_are_the_recorded_ones():
+    results = [json.loads(path.read_text()) for path in sorted((RECORDED / "peers").glob("*.json"))]
+    assert peers.table(results) in BENCHMARKS
+    assert max(result["scores"][0]["value"] for result in results) < 80.2  # the floor that stands below the table

@@ -81,7 +81,7 @@ class QueryPart:
         >>> [part.path for part in QueryPart.list_of("a.mp4")]
         ['a.mp4']
         """
-        if isinstance(queries, (str, Path, QueryPart)):
+        if isinstance(queries, (str, os.PathLike, QueryPart)):
             return [cls.of(queries)]
         return [cls.of(query) for query in queries]
 

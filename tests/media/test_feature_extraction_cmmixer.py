@@ -244,12 +244,29 @@ def test_sound_without_its_sampling_rate_warns(extractor, caplog):
         ({"audio": [WINDOWS[:3], WINDOWS[:2]]}, r"one number of windows of sound, got \[3, 2\]"),
         ({"videos": [FRAMES[:3], FRAMES[:2]]}, r"one number of frames, got \[3, 2\]"),
         ({"videos": [FRAMES[0], FRAMES[0, 1:]]}, r"one shape, got \[\(59, 90, 3\), \(60, 90, 3\)\]"),
+        ({"audio": np.where(WINDOWS > 0, np.nan, WINDOWS)}, "NaN or infinite"),
+        ({"audio": np.full(48000, np.inf, np.float32)}, "NaN or infinite"),
         ({"videos": FRAMES, "return_tensors": "tf"}, "return_tensors must be 'pt' or 'np', got 'tf'"),
     ],
 )
 def test_unusable_input_is_refused_with_what_was_expected(extractor, options, message):
     with pytest.raises(ValueError, match=message):
         extractor(**options)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"hop_length": 0}, "hop_length must be positive, got 0"),
+        ({"image_size": (32, 0)}, r"image_size must be positive, got \[32, 0\]"),
+        ({"num_frames": -1}, "num_frames must be positive, got -1"),
+        ({"window_seconds": float("nan")}, "window_seconds must be positive, got nan"),
+        ({"win_length": 512}, r"win_length \(512\) must not be longer than n_fft \(400\)"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_at_once(settings, message):
+    with pytest.raises(ValueError, match=message):
+        CMMixerFeatureExtractor(**settings)
 
 
 def test_saving_and_loading_changes_nothing(tmp_path):

@@ -87,9 +87,19 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         self.crop_ratio = list(crop_ratio)
         self.flip_probability = flip_probability
         self.standardize = standardize
+        self._check_sizes()
         # These two names are the ones that transformers leaves out of the saved JSON.
         self.mel_filters = self._make_mel_filters().astype(np.float32)
         self.window = self._make_window().numpy()
+
+    def _check_sizes(self) -> None:
+        names = ("num_frames", "sampling_rate", "window_seconds", "n_fft", "win_length", "hop_length", "num_mel_bins")
+        sizes = {name: [getattr(self, name)] for name in names} | {"image_size": self.image_height_width}
+        for name, values in sizes.items():
+            if not all(value > 0 for value in values):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length ({self.win_length}) must not be longer than n_fft ({self.n_fft})")
 
     def __call__(
         self,
@@ -123,7 +133,8 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
             three stored.
 
         Raises:
-            ValueError: nothing given, a wrong rank, shape or dtype, empty input, or another sampling rate.
+            ValueError: nothing given, a wrong rank, shape or dtype, empty input, sound with NaN or infinite samples, or
+                another sampling rate.
         """
         if return_tensors not in ("pt", "np", None):
             raise ValueError(f"return_tensors must be 'pt' or 'np', got {return_tensors!r}")
@@ -360,7 +371,11 @@ def _to_float(sound: Tensor) -> Tensor:
     """Samples in [−1, 1]."""
     if sound.dtype != torch.int16 and not sound.is_floating_point():
         raise ValueError(f"sound must be floats in [-1, 1] or int16, got {sound.dtype}")
-    return sound.float() / 32768 if sound.dtype == torch.int16 else sound.float()
+    if sound.dtype == torch.int16:
+        return sound.float() / 32768
+    if not sound.isfinite().all():
+        raise ValueError("sound holds NaN or infinite samples")
+    return sound.float()
 
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:

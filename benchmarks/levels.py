@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from claims import show
 from datasets import Dataset
+from places import OtherClips, ShiftedPlaces, WithoutMeans
 from sklearn.cross_decomposition import CCA
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
@@ -148,6 +149,24 @@ def from_unpaired(trial: Trial) -> ClipEmbeddings:
     return trial.finetune(CMMixerForRetrieval.from_encoder_pretrained(str(trial.folder / "pretraining")), "unpaired")
 
 
+def with_other_clips(trial: Trial) -> ClipEmbeddings:
+    """The released retriever, fine-tuned without a clip's own negatives."""
+    return trial.finetune(OtherClips.from_pretrained(trial.settings.checkpoint), "other-clips")
+
+
+def with_shifted_places(trial: Trial) -> ClipEmbeddings:
+    """The released retriever, fine-tuned with segments in one another's places."""
+    return trial.finetune(ShiftedPlaces.from_pretrained(trial.settings.checkpoint), "shifted")
+
+
+def without_means(trial: Trial) -> ClipEmbeddings:
+    """The released retriever, fine-tuned; then the mean of each place is taken away."""
+    model, extractor = CMMixerForRetrieval.from_pretrained(trial.settings.checkpoint), trial.processor.feature_extractor
+    trial.train(model, trial.split.training, "checkpoint", trial.settings.epochs)
+    centred = WithoutMeans.of(model, trial.split.training, extractor)
+    return embed_clips(centred, trial.split.test, extractor, progress=False)
+
+
 def mvpt(trial: Trial) -> ClipEmbeddings:
     """MVPt on frozen features of the checkpoint's towers."""
     features = FrozenFeatures.from_encoder_pretrained(f"{trial.settings.checkpoint}/pretraining")
@@ -161,6 +180,9 @@ ARMS: dict[str, Arm] = {
     "MVPt on frozen features": mvpt,
     RIVAL: from_random,
     "checkpoint, fine-tuned": from_checkpoint,
+    "checkpoint, negatives of other clips alone": with_other_clips,
+    "checkpoint, positions shifted in training": with_shifted_places,
+    "checkpoint, the mean of each place taken away": without_means,
     "pre-trained on unpaired levels, fine-tuned": from_unpaired,
 }
 

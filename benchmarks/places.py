@@ -22,7 +22,7 @@ from small_runs import HELD_OUT, make_clips, train_briefly
 from torch import Tensor, nn
 from transformers import set_seed
 
-from cmmixer_hf import CMMixerForRetrieval
+from cmmixer_hf import CMMixerFeatureExtractor, CMMixerForRetrieval
 from cmmixer_hf.demo import TWINS, World, make_extractor, score_understanding
 from cmmixer_hf.evaluation import ClipEmbeddings, embed_clips, evaluate_retrieval
 from cmmixer_hf.files import atomic_file
@@ -72,9 +72,9 @@ class WithoutMeans(CMMixerForRetrieval):
     means: dict[str, Tensor] | None = None
 
     @classmethod
-    def of(cls, trained: CMMixerForRetrieval, clips: Dataset) -> "WithoutMeans":
+    def of(cls, trained: CMMixerForRetrieval, clips: Dataset, extractor: CMMixerFeatureExtractor) -> "WithoutMeans":
         """The same weights, with the means of some clips."""
-        model, seen = cls(trained.config), embed_clips(trained, clips, make_extractor(), progress=False)
+        model, seen = cls(trained.config), embed_clips(trained, clips, extractor, progress=False)
         model.load_state_dict(trained.state_dict())
         model.means = {"video": seen.video.mean(0), "audio": seen.audio.mean(0)}
         return model
@@ -129,7 +129,8 @@ def run_cell(name: str, seed: int, pairs: Dataset, held_out: Dataset, steps: int
     train_briefly(model, pairs, steps, seed=seed)
     models = {name: model}
     if name == "paper":
-        models["without-means"] = WithoutMeans.of(model, pairs.select(range(min(CUES, len(pairs)))))
+        some = pairs.select(range(min(CUES, len(pairs))))
+        models["without-means"] = WithoutMeans.of(model, some, make_extractor())
     return {arm: score(model, World(seed + HELD_OUT), held_out) for arm, model in models.items()}
 
 

@@ -104,7 +104,11 @@ def _run(verb: str, words: Sequence[str]) -> Any:
     settings_name, function, _ = VERBS[verb]
     settings_class = getattr(settings, settings_name)
     parser = SettingsParser(settings_class, positional=True, prog=f"cmmixer {verb}", description=settings_class.__doc__)
-    given = settings_class(**vars(parser.parse_args(words)))
+    flags = vars(parser.parse_args(words))
+    try:
+        given = settings_class(**flags)
+    except ValueError as error:
+        parser.error(str(error))
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
     file, _, name = function.rpartition(".")

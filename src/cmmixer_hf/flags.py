@@ -9,8 +9,26 @@ FLAGS_ALL_THE_SAME = {"model"}  # without a default, and yet no positional argum
 
 
 def setting(default: Any, help: str, **more: Any) -> Any:
-    """A field with a default and its `help`, for [`SettingsParser`]; `more` are `aliases` and `choices`."""
+    """A field with a default and its `help`, for [`SettingsParser`]; `more` are `aliases`, `choices` and `least`."""
     return dataclasses.field(default=default, metadata={"help": help, **more})
+
+
+class Settings:
+    """Base of dataclasses of settings, which refuses a value below the `least` of its field with a ValueError.
+
+    >>> @dataclasses.dataclass
+    ... class Sizes(Settings):
+    ...     batch: int = setting(32, "clips", least=1)
+    >>> Sizes(0)
+    Traceback (most recent call last):
+    ValueError: batch must be at least 1, got 0
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # what derives from it is a dataclass
+            least, value = field.metadata.get("least"), getattr(self, field.name)
+            if None not in (least, value) and not value >= least:  # NaN is not
+                raise ValueError(f"{field.name} must be at least {least}, got {value}")
 
 
 class SettingsParser(argparse.ArgumentParser):

@@ -6,7 +6,7 @@ A field is a flag (`flags.py`), its `help` the words beside it; a field without 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .flags import setting
+from .flags import Settings, setting
 
 SOURCE_FORMATS = (
     *("auto", "folder", "classes", "manifest", "esc50", "audioset", "audioset-cut", "vggsound", "kinetics"),
@@ -20,7 +20,7 @@ SOURCE_HELP = (
 
 
 @dataclass
-class PrepareSettings:
+class PrepareSettings(Settings):
     """Decode clips once, into Parquet shards to train on; the same command again goes on where one stopped."""
 
     source: str = field(metadata={"help": SOURCE_HELP})
@@ -42,7 +42,7 @@ class PrepareSettings:
         None, "take a share (0.05) or a number (100000) of the clips, at random and evenly from all labels"
     )
     with_sound: bool = setting(False, "take or select clips alone whose sound is not silent throughout")
-    seed: int = setting(0, "of the splits and of what is selected")
+    seed: int = setting(0, "of the splits and of what is selected", least=0)
     deduplicate: bool = setting(False, "leave out clips whose files hold the same bytes")
     num_workers: int | None = setting(
         None, "decoding processes, one a core by default; with 0 a crash of the decoder ends the run"
@@ -61,7 +61,7 @@ class RayPrepareSettings(PrepareSettings):
 
 
 @dataclass
-class EvaluateSettings:
+class EvaluateSettings(Settings):
     """Score a retrieval model or a classifier on prepared clips."""
 
     shards: str = field(
@@ -73,16 +73,16 @@ class EvaluateSettings:
     output: str = setting("evaluation.json", "JSON file for the results")
     split: str | None = setting(None, "evaluate the clips of this split alone")
     fold: int | None = setting(None, "evaluate the clips of this fold alone")
-    pool_size: int = setting(POOL_SIZE, "candidates of a query; more clips make several pools")
+    pool_size: int = setting(POOL_SIZE, "candidates of a query; more clips make several pools", least=1)
     similarity: Literal["segments", "pooled"] = setting("segments", "how two clips compare")
     average_views: bool = setting(False, "average predictions over the clips of one file")
-    batch_size: int = setting(32, "clips at a time")
-    resamples: int = setting(1000, "of the bootstrap that gives the intervals")
-    seed: int = setting(0, "of the pools and of the bootstrap")
+    batch_size: int = setting(32, "clips at a time", least=1)
+    resamples: int = setting(1000, "of the bootstrap that gives the intervals", least=1)
+    seed: int = setting(0, "of the pools and of the bootstrap", least=0)
 
 
 @dataclass
-class IndexSettings:
+class IndexSettings(Settings):
     """Embed a library of tracks or clips and write an index of them, or bring an index up to date.
 
     What is not given stays as the index has it.
@@ -124,12 +124,12 @@ class IndexSettings:
         "what to find out of each file beside: tags and duration, without decoding; or all: loudness "
         "and tempo too, by one more pass over its sound",
     )
-    batch_size: int = setting(32, "sections that the model embeds at once")
-    num_workers: int = setting(2, "decoding threads a process")
+    batch_size: int = setting(32, "sections that the model embeds at once", least=1)
+    num_workers: int = setting(2, "decoding threads a process", least=1)
 
 
 @dataclass
-class SearchSettings:
+class SearchSettings(Settings):
     """Rank the items of an index for one or several files."""
 
     queries: list[str] = field(
@@ -164,7 +164,7 @@ class SearchSettings:
 
 
 @dataclass
-class FitSettings:
+class FitSettings(Settings):
     """Write a clip with a section of a track under it: cut on a beat, faded, as loud as the clip was."""
 
     video: str = field(metadata={"help": "clip whose picture is copied"})
@@ -175,7 +175,7 @@ class FitSettings:
 
 
 @dataclass
-class PageSettings:
+class PageSettings(Settings):
     """Serve a page to search with, and its functions as tools for programs."""
 
     music: str = setting("", "index of tracks, which `cmmixer index` wrote")
@@ -188,7 +188,7 @@ class PageSettings:
 
 
 @dataclass
-class CardSettings:
+class CardSettings(Settings):
     """Write the README of a model's folder, or of prepared clips, from what lies in it."""
 
     folder: str = field(metadata={"help": "folder of a saved model, or of prepared shards"})
@@ -197,14 +197,14 @@ class CardSettings:
 
 
 @dataclass
-class DoctorSettings:
+class DoctorSettings(Settings):
     """Check versions, devices, decoders and extras, and that clips, models and the cache work."""
 
     json: bool = setting(False, "print JSON instead of text")
 
 
 @dataclass
-class ConvertSettings:
+class ConvertSettings(Settings):
     """Turn MAE's, ViTMAE's or the released CMMixer's or CAV-MAE's weights into ours, with a report of every key."""
 
     source: str = field(
@@ -218,15 +218,20 @@ class ConvertSettings:
 
 
 @dataclass
-class DemoSettings:
+class DemoSettings(Settings):
     """Make clips, pre-train, fine-tune, index and search, and write a report to look at."""
 
     output: str = setting("demo/seed-0", "folder for everything that is made")
     videos: str | None = setting(None, "folder of your own clips instead of made ones")
-    seed: int = setting(0, "of the clips and of the training")
-    clips: int = setting(4000, "made clips to train on")
-    held_out: int = setting(256, "made clips to search among")
-    pretraining_samples: int = setting(56000, "clips seen in pre-training, with repetition; 0 skips it")
-    finetuning_samples: int = setting(24000, "clips seen in fine-tuning, with repetition")
+    seed: int = setting(0, "of the clips and of the training", least=0)
+    clips: int = setting(4000, "made clips to train on", least=1)
+    held_out: int = setting(256, "made clips to search among", least=2)
+    pretraining_samples: int = setting(56000, "clips seen in pre-training, with repetition; 0 skips it", least=0)
+    finetuning_samples: int = setting(24000, "clips seen in fine-tuning, with repetition", least=1)
     token_drop_rate: float = setting(0.0, "share of a clip's tokens left out in fine-tuning: faster, and sees less")
-    queries: int = setting(6, "queries shown in the report")
+    queries: int = setting(6, "queries shown in the report", least=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.token_drop_rate < 1:  # it would be found out minutes later
+            raise ValueError(f"token_drop_rate must lie in [0, 1), got {self.token_drop_rate}")

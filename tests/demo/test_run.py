@@ -102,8 +102,9 @@ def test_folders_that_cannot_work(clip_files, tmp_path):
     "flag", ["--clips=0", "--held_out=1", "--finetuning_samples=0", "--token_drop_rate=2", "--seed=-1"]
 )
 def test_a_setting_that_cannot_be_is_refused_before_anything_is_made(flag, tmp_path, capsys):
-    assert main(["demo", "--output", str(tmp_path / "demo"), flag]) == 1
-    assert capsys.readouterr().err.startswith(f"cmmixer: {flag.partition('=')[0]} must ")
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "--output", str(tmp_path / "demo"), flag])
+    assert f"cmmixer demo: error: {flag.partition('=')[0].strip('-')} must " in capsys.readouterr().err
     assert not (tmp_path / "demo").exists()
 
 

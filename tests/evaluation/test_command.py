@@ -130,7 +130,6 @@ def test_a_classifier_without_labels_is_told(shards, save, tmp_path, capsys):
     ("changes", "message"),
     [
         (["--split", "test"], "none of 5 clips has split 'test': none has any split"),
-        (["--pool_size", "0"], "must be at least 1, got 0, 32 and 1000"),
         (["--model", "./no/such/model"], "./no/such/model is neither a model's folder"),
     ],
 )

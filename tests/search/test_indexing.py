@@ -197,7 +197,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_embedded(
         ({"index_type": "tree"}, SourceError, "must be one of flat, ivf, hnsw, got tree"),
         ({"section_hop": 0.0}, SourceError, "--section_hop more than 0"),
         ({"section_seconds": math.nan}, SourceError, "--section_seconds must be 0 or more"),
-        ({"batch_size": 0}, SourceError, "--batch_size .* at least 1: 0"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
     ]
     for change, error, message in changes:
         with pytest.raises(error, match=message):

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from accelerate import PartialState
 
-from ..data.batches import SourceError
 from ..data.prepared_clips import PreparedClips, load_prepared
 from ..loading import CLASSIFICATION, RETRIEVAL, load_model, load_processor, read_saved
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
@@ -39,11 +38,6 @@ def evaluate(settings: EvaluateSettings) -> EvaluationResult:
     Raises:
         SourceError: the model or the shards cannot be used; the message says why.
     """
-    if min(settings.pool_size, settings.batch_size, settings.resamples) < 1:
-        raise SourceError(
-            "pool_size, batch_size and resamples must be at least 1, got "
-            f"{settings.pool_size}, {settings.batch_size} and {settings.resamples}"
-        )
     result = (_evaluate_ours if is_ours(settings.model) else _evaluate_foreign)(settings)
     _report(result, settings.output)
     return result

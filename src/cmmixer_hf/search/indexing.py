@@ -104,8 +104,6 @@ def _check(settings: IndexSettings) -> None:
         if getattr(settings, name) not in allowed:
             words = ", ".join(filter(None, allowed))
             raise SourceError(f"--{name} must be one of {words}, got {getattr(settings, name)}")
-    if settings.batch_size < 1:
-        raise SourceError(f"--batch_size is how many sections are embedded at once, at least 1: {settings.batch_size}")
     seconds, hop = settings.section_seconds, settings.section_hop
     if not (seconds is None or seconds >= 0) or not (hop is None or hop > 0):  # NaN is neither
         raise SourceError(f"--section_seconds must be 0 or more and --section_hop more than 0, got {seconds} and {hop}")

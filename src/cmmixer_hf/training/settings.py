@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..flags import SettingsParser, setting
+from ..flags import Settings, SettingsParser, setting
 
 # Settings that do not change what a run computes, but for rounding; they may differ when it goes on, and are not in a
 # model's card. Accumulation trades places with processes: what counts are the batches of a step, and for a contrastive
@@ -24,16 +24,9 @@ FREE = {
     *("evaluation_steps", "save_steps", "keep_checkpoints", "divergence_factor", "push_to_hub"),
 }
 
-# Where 0 is a wish of its own, and less is none: `max_steps=-1` of other trainers is 0 here.
-AT_LEAST_ZERO = (
-    *("seed", "max_steps", "warmup_epochs", "shuffle_shards", "num_workers", "min_learning_rate", "weight_decay"),
-    *("freeze_layers", "max_gradient_norm", "picture_epochs", "evaluation_epochs", "evaluation_steps", "patience"),
-    *("save_steps", "divergence_factor"),
-)
-
 
 @dataclass
-class TrainingSettings:
+class TrainingSettings(Settings):
     """How to train; the defaults are the paper's pre-training of Solo (§4.3).
 
     The paper says nothing of `max_gradient_norm`, `layer_decay` and `repeats`: clipping is ours, the others are off.
@@ -44,31 +37,36 @@ class TrainingSettings:
 
     output_dir: str = setting("runs/cmmixer", "run folder: the model and all about its making")
     resume: bool = setting(True, "go on from the newest whole checkpoint in output_dir; false starts over")
-    seed: int = setting(0, "of everything random")
+    seed: int = setting(0, "of everything random", least=0)
 
-    epochs: int = setting(400, "passes over the clips")
-    max_steps: int = setting(0, "steps in all, instead of epochs; 0 goes by epochs")
-    warmup_epochs: float = setting(80.0, "epochs of linear warm-up")
-    batch_size: int = setting(32, "samples of a batch")
+    epochs: int = setting(400, "passes over the clips", least=1)
+    max_steps: int = setting(0, "steps in all, instead of epochs; 0 goes by epochs", least=0)
+    warmup_epochs: float = setting(80.0, "epochs of linear warm-up", least=0)
+    batch_size: int = setting(32, "samples of a batch", least=1)
     accumulation_steps: int = setting(
         1,
         "batches of a process in one step; they add no negatives to a contrastive loss: its clips compete "
         "within one batch of all processes: for more of them raise batch_size, with the model's embed_chunk_size",
+        least=1,
     )
-    repeats: int = setting(1, "samples of a batch that come from one clip, decoded once and augmented so many times")
+    repeats: int = setting(
+        1, "samples of a batch that come from one clip, decoded once and augmented so many times", least=1
+    )
     augment: bool = setting(True, "crop and flip the frames at random")
-    shuffle_shards: int = setting(0, "shards whose clips are shuffled together; 0 shuffles all clips")
+    shuffle_shards: int = setting(0, "shards whose clips are shuffled together; 0 shuffles all clips", least=0)
     streaming: bool = setting(False, "read shards from front to back, holding shuffle_shards of them in memory")
-    num_workers: int = setting(0, "processes that read clips; 0 reads between the steps")
-    keep_spectrograms: bool = setting(False, "hold the spectrograms of all clips in memory")
+    num_workers: int = setting(0, "processes that read clips; 0 reads between the steps", least=0)
+    keep_spectrograms: bool = setting(False, "hold all clips in memory, spectrograms in place of sound")
 
     learning_rate: float = setting(2e-4, "peak learning rate")
-    min_learning_rate: float = setting(1e-5, "learning rate at the end of the cosine")
-    weight_decay: float = setting(0.05, "of matrices; norms, biases and tokens have none")
+    min_learning_rate: float = setting(1e-5, "learning rate at the end of the cosine", least=0)
+    weight_decay: float = setting(0.05, "of matrices; norms, biases and tokens have none", least=0)
     layer_decay: float = setting(1.0, "learning rate of an encoder layer relative to the next (fine-tuning: 0.75)")
     freeze: str = setting("", "modules that do not train, by commas, such as video_model; their names in the model")
-    freeze_layers: int = setting(0, "encoder layers, from the input up, that do not train, patch embeddings included")
-    max_gradient_norm: float = setting(1.0, "clip gradients to this norm; 0 does not")
+    freeze_layers: int = setting(
+        0, "encoder layers, from the input up, that do not train, patch embeddings included", least=0
+    )
+    max_gradient_norm: float = setting(1.0, "clip gradients to this norm; 0 does not", least=0)
     mixed_precision: Literal["no", "bf16", "fp16"] | None = setting(
         None, "of the forward pass; by default that of `accelerate launch`, else no"
     )
@@ -77,27 +75,35 @@ class TrainingSettings:
     )
     compile: bool = setting(False, "torch.compile the model: minutes at first, then faster")
 
-    logging_steps: int = setting(10, "steps over which a logged loss is averaged")
+    logging_steps: int = setting(10, "steps over which a logged loss is averaged", least=1)
     log_with: str = setting("none", "none, or trackers of accelerate: tensorboard, trackio, wandb, …, by commas")
-    picture_epochs: int = setting(0, "draw a reconstruction every so many epochs of pre-training; 0 draws none")
-    evaluation_epochs: int = setting(1, "evaluate every so many epochs, where the script evaluates; 0 does not")
-    evaluation_steps: int = setting(0, "evaluate every so many steps instead; 0 goes by epochs")
+    picture_epochs: int = setting(
+        0, "draw a reconstruction every so many epochs of pre-training; 0 draws none", least=0
+    )
+    evaluation_epochs: int = setting(
+        1, "evaluate every so many epochs, where the script evaluates; 0 does not", least=0
+    )
+    evaluation_steps: int = setting(0, "evaluate every so many steps instead; 0 goes by epochs", least=0)
     best_metric: str = setting(
         "",
         "keep the weights with the highest value of this score of the evaluation (-NAME: the lowest) "
         "instead of the last ones",
     )
-    patience: int = setting(0, "stop after so many evaluations without a better best_metric; 0 does not")
-    save_steps: int = setting(500, "steps between checkpoints; 0 saves none but on SIGTERM")
-    keep_checkpoints: int = setting(2, "checkpoints kept, the newest ones")
+    patience: int = setting(0, "stop after so many evaluations without a better best_metric; 0 does not", least=0)
+    save_steps: int = setting(500, "steps between checkpoints; 0 saves none but on SIGTERM", least=0)
+    keep_checkpoints: int = setting(2, "checkpoints kept, the newest ones", least=1)
     divergence_factor: float = setting(
-        10.0, "stop at a loss so many times above the first one (at least 1); 0 does not"
+        10.0, "stop at a loss so many times above the first one (at least 1); 0 does not", least=0
     )
 
     push_to_hub: str = setting("", "name on the Hub, you/model, to upload the finished model to")
 
     def __post_init__(self) -> None:
-        self._check_numbers()
+        super().__post_init__()
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
         if self.batch_size % self.repeats:
             raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of repeats ({self.repeats})")
         if self.patience and not self.best_metric:
@@ -105,18 +111,6 @@ class TrainingSettings:
         if self.streaming and not self.shuffle_shards:
             raise ValueError("streaming holds a window of shards in memory: set shuffle_shards, to 16 for example")
         self._choose_precision()
-
-    def _check_numbers(self) -> None:
-        for name in ("epochs", "batch_size", "accumulation_steps", "repeats", "logging_steps", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in AT_LEAST_ZERO:
-            if not getattr(self, name) >= 0:  # NaN is not
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay must lie in (0, 1], got {self.layer_decay}")
 
     def _choose_precision(self) -> None:
         self.mixed_precision = self.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # type: ignore[assignment]

@@ -365,16 +365,20 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         return self.video_model.patch_embeddings
 
     @can_return_tuple
-    def get_video_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
-        """Embed frames, (batch, K, channels, H, W)."""
-        kept = self._draw_tokens(pixel_values)
+    def get_video_features(
+        self, pixel_values: Tensor, noise: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> CMMixerFeatures:
+        """Embed frames, (batch, K, channels, H, W); in training of tokens that `noise` keeps, by default at random."""
+        kept = self._tokens_to_keep(pixel_values, noise)
         encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **kept, **kwargs)
         return _features(encoded, segments=pixel_values.shape[1])
 
     @can_return_tuple
-    def get_audio_features(self, audio_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
-        """Embed spectrograms, (batch, K, channels, H, W)."""
-        kept = self._draw_tokens(audio_values)
+    def get_audio_features(
+        self, audio_values: Tensor, noise: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
+    ) -> CMMixerFeatures:
+        """Embed spectrograms, (batch, K, channels, H, W), likewise."""
+        kept = self._tokens_to_keep(audio_values, noise)
         encoded = self.audio_model(audio_values=audio_values, return_dict=True, **kept, **kwargs)
         return _features(encoded, segments=audio_values.shape[1])
 
@@ -401,24 +405,33 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         video = self._embed(self.get_video_features, pixel_values, **kwargs)
         audio = self._embed(self.get_audio_features, audio_values, **kwargs)
         segments = video["segment_embeds"], audio["segment_embeds"]
-        temperature: Tensor | float = self.config.temperature
-        if self.config.learnable_temperature:
-            temperature = at_least_float32(self.log_temperature).exp()
-        logits = segment_similarity(*segments) / temperature
-        loss = None
-        if return_loss:
-            direction = self.config.contrastive_direction
-            loss = info_nce(*segments, temperature, track_id=track_id, direction=direction)
+        logits = segment_similarity(*segments) / self.temperature
+        loss = self.contrastive_loss(*segments, track_id) if return_loss else None
         return CMMixerForRetrievalOutput.from_features(video, audio, logits=logits, loss=loss)
 
-    def _draw_tokens(self, stack: Tensor) -> dict[str, Any]:
-        """In training, which tokens of a stack a tower sees, as arguments of its forward."""
+    @property
+    def temperature(self) -> Tensor | float:
+        """τ of Eq. 2, the configured one or what it has become in training."""
+        if self.config.learnable_temperature:
+            return at_least_float32(self.log_temperature).exp()
+        return self.config.temperature
+
+    def contrastive_loss(self, video: Tensor, audio: Tensor, track_id: Tensor | None = None) -> Tensor:
+        """InfoNCE of segment embeddings, (batch, K, hidden) each, as [`info_nce`] with the configured direction."""
+        return info_nce(video, audio, self.temperature, track_id=track_id, direction=self.config.contrastive_direction)
+
+    def draw_noise(self, stack: Tensor) -> Tensor | None:
+        """In training, what chooses the tokens of a stack that a tower sees: (batch, tokens); `None` if it sees all."""
         if not (self.training and self.config.token_drop_rate):
-            return {}
-        batch, segments, _, height, width = check_stack(stack, self.config.patch_size, self.config.num_channels).shape
-        tokens = segments * (height // self.config.patch_size) * (width // self.config.patch_size)
-        noise = torch.rand(batch, tokens, device=stack.device)
-        return {"noise": even_noise(noise, segments), "mask_ratio": self.config.token_drop_rate}
+            return None
+        stack = check_stack(stack, self.config.patch_size, self.config.num_channels)
+        noise = masking_noise(None, len(stack), count_tokens(stack, self.config), device=stack.device)
+        return even_noise(noise, segments=stack.shape[1])
+
+    def _tokens_to_keep(self, stack: Tensor, noise: Tensor | None) -> dict[str, Any]:
+        """The same as arguments of a tower's forward, drawn where there is no `noise`."""
+        noise = self.draw_noise(stack) if noise is None else noise
+        return {} if noise is None else {"noise": noise, "mask_ratio": self.config.token_drop_rate}
 
     def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
         """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device.
@@ -519,6 +532,12 @@ class CMMixerForAudioClassification(CMMixerForClassification):
             labels: as in [`CMMixerForVideoClassification`].
         """
         return self.classify(self.cmmixer(audio_values=audio_values, return_dict=True, **kwargs), labels)
+
+
+def count_tokens(stack: Tensor, config: CMMixerConfig) -> int:
+    """Patches of each clip of a stack (batch, K, channels, H, W)."""
+    _, frames, _, height, width = stack.shape
+    return frames * (height // config.patch_size) * (width // config.patch_size)
 
 
 def stack_positions(stack: Tensor, config: CMMixerConfig, dim: int) -> Tensor:

@@ -5,6 +5,7 @@ import sys
 import esc10_floor
 import latency
 import library
+import loop
 import numpy as np
 import pytest
 import recall
@@ -48,6 +49,13 @@ def test_an_open_searcher_is_timed_on_a_small_clip_and_a_large_one(monkeypatch, 
     small, large = capsys.readouterr().out.splitlines()[2:]
     assert small.startswith("| clip-101-00000.mp4 | 4 |")
     assert large.startswith("| 720p.mp4 | 1 |")
+
+
+def test_the_loop_is_timed_in_both_ways_while_another_program_holds_a_core():
+    rows = loop.measure(loop.LoopSettings(clips=32, epochs=2, rounds=1, busy=True))
+    assert [(row["stage"], row["way"]) for row in rows] == [(stage, way) for stage in loop.STAGES for way in loop.WAYS]
+    assert min(row["samples_per_second"] for row in rows) > 0
+    assert [line.split(" | ")[3] for line in loop.loop_table(rows)[2::2]] == ["1.00"] * 3
 
 
 def test_the_papers_sizes_are_counted():

@@ -1,3 +1,5 @@
+from typing import ClassVar
+
 import av
 import fsspec
 import numpy as np
@@ -6,7 +8,7 @@ import torch
 from datasets import load_dataset
 
 from cmmixer_hf import CAVMAEFeatureExtractor, CMMixerFeatureExtractor
-from cmmixer_hf.data.batches import LabelNames, StackMaker, collate_clips, unpack_frames
+from cmmixer_hf.data.batches import KeptClips, LabelNames, StackMaker, collate_clips, unpack_frames
 from cmmixer_hf.data.preparation import prepare, prepare_clip
 from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
 
@@ -16,11 +18,26 @@ def rows(clip_files, sampling):
     return [prepare_clip(file, sampling) for file in clip_files]
 
 
-def test_kept_spectrograms_are_the_same(rows, extractor):
-    keeping, making = StackMaker(extractor, keep_spectrograms=True), StackMaker(extractor)
+def test_kept_clips_are_read_once_and_make_the_same_stacks(rows, extractor):
+    class Counting(list):
+        asked: ClassVar[list[int]] = []
+
+        def __getitems__(self, places):
+            self.asked += places
+            return [self[place] for place in places]
+
+    kept, make_stacks = KeptClips(Counting(rows), extractor), StackMaker(extractor)
     for places in ((0, 1, 2), (2, 3), (3, 0, 5)):
-        batch = collate_clips([rows[place] for place in places])
-        torch.testing.assert_close(keeping(batch)["audio_values"], making(batch)["audio_values"])
+        expected = make_stacks(collate_clips([rows[place] for place in places]))
+        torch.testing.assert_close(make_stacks(collate_clips(kept.__getitems__(places))), expected)
+    assert Counting.asked == [0, 1, 2, 3, 5]
+    assert len(kept) == len(rows)
+    assert not kept[0]["waveforms"]
+
+
+def test_kept_clips_without_sound_stay_without(rows, extractor):
+    kept = KeptClips([row | {"waveforms": None} for row in rows[:2]], extractor)
+    assert set(StackMaker(extractor)(collate_clips([kept[0], kept[1]]))) == {"pixel_values"}
 
 
 def test_a_track_has_one_number_everywhere(rows):

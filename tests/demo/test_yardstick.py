@@ -265,6 +265,17 @@ def test_a_failure_stops_the_whole_library(tmp_path, monkeypatch):
 
     monkeypatch.setattr("cmmixer_hf.demo.world.write_clip", fill_the_disk)
     with pytest.raises(OSError, match="no space"):
-        write_library(tmp_path, 100, seed=0, progress=False)
+        write_library(tmp_path, 100, seed=0, progress=False, num_workers=0)
     assert len(calls) < 10
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_in_a_process_is_that_of_the_library(tmp_path):
+    with pytest.raises(OSError, match="File name too long"):  # of the file that is not yet whole
+        write_library(tmp_path, 20, seed=0, progress=False, num_workers=2, prefix="x" * 238)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_processes_write_the_same_files(library, tmp_path):
+    for number, path in enumerate(write_library(tmp_path, 3, seed=5, progress=False, num_workers=2)):
+        assert path.read_bytes() == library[number].read_bytes()

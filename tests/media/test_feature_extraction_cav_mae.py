@@ -196,18 +196,16 @@ def test_the_processor_reads_files_for_it(extractor, clip_files, tmp_path):
     assert type(CMMixerProcessor.from_pretrained(tmp_path).feature_extractor) is CAVMAEFeatureExtractor
 
 
-@pytest.mark.parametrize("keep_spectrograms", [False, True])
-def test_prepared_clips_become_its_stacks(keep_spectrograms):
+def test_prepared_clips_become_its_stacks():
     extractor = CAVMAEFeatureExtractor(image_size=32, num_frames=3, audio_length=64, window_seconds=0.2)
     batch = {
         "frames": [torch.from_numpy(FRAMES)] * 2,
         "waveforms": torch.from_numpy((SOUND[:19200] * 32767).astype(np.int16)).view(2, 3, 3200),
         "clip_id": ["a", "b"],
     }
-    make_stacks = StackMaker(extractor, augment=True, keep_spectrograms=keep_spectrograms)
-    for stacks in (make_stacks(batch), make_stacks(batch)):
-        assert stacks["pixel_values"].shape == (2, 3, 3, 32, 32)
-        assert torch.equal(stacks["audio_values"], extractor(audio=batch["waveforms"].flatten(1))["audio_values"])
+    stacks = StackMaker(extractor, augment=True)(batch)
+    assert stacks["pixel_values"].shape == (2, 3, 3, 32, 32)
+    assert torch.equal(stacks["audio_values"], extractor(audio=batch["waveforms"].flatten(1))["audio_values"])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

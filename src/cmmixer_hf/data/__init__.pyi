@@ -1,4 +1,5 @@
 from .batches import Clips as Clips
+from .batches import KeptClips as KeptClips
 from .batches import LabelNames as LabelNames
 from .batches import StackMaker as StackMaker
 from .batches import collate_clips as collate_clips

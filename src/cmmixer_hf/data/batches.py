@@ -126,7 +126,7 @@ def collate_clips(
 ) -> dict[str, Any]:
     """Rows → a batch: `frames`, a list of (K, h, w, 3) uint8; `waveforms`, (batch, K, samples) int16; ids; `labels`.
 
-    A clip without a track has one of its own.
+    A clip without a track has one of its own. Rows of [`KeptClips`] give `spectrograms` in place of waveforms.
 
     Args:
         rows: one a clip.
@@ -144,7 +144,9 @@ def collate_clips(
             raise SourceError(f"clip {missing[0]} has no {column}, which this model needs: leave it out of the clips")
     if "frames" in columns:
         batch["frames"] = [unpack_frames(row) for row in rows]
-    if "waveforms" in columns:
+    if "waveforms" in columns and all("spectrograms" in row for row in rows):
+        batch["spectrograms"] = torch.stack([row["spectrograms"] for row in rows])
+    elif "waveforms" in columns:
         batch["waveforms"] = torch.stack([unpack_waveforms(row) for row in rows])
     batch["track_id"] = torch.tensor([_stable_number(row["track_id"] or row["clip_id"]) for row in rows])
     if labels is not None:
@@ -158,9 +160,6 @@ class StackMaker:
     Args:
         extractor: what makes them.
         augment: crop and flip the frames at random (§4.3); sound is never augmented.
-        keep_spectrograms: make each clip's only once: on a CPU they cost as much as a training step of a small model.
-            It takes K · height · width · 4 bytes a clip.
-        kept: where they are kept, by clip; runs on the same clips with the same extractor may share one.
         repeats: samples that each clip becomes, next to one another, each with its own crop and flip (§4.3, repeated
             sampling).
     """
@@ -170,15 +169,11 @@ class StackMaker:
         extractor: CMMixerFeatureExtractor,
         *,
         augment: bool = False,
-        keep_spectrograms: bool = False,
-        kept: dict[str, Tensor] | None = None,
         repeats: int = 1,
     ):
         self.extractor = extractor
         self.augment = augment
-        self.keep_spectrograms = keep_spectrograms
         self.repeats = repeats
-        self._kept = {} if kept is None else kept
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Tensor]:
         """`pixel_values`, `audio_values` (clips · repeats, K, 3, height, width) float32, of what the batch has.
@@ -190,31 +185,66 @@ class StackMaker:
         if "frames" in batch:
             clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
             stacks["pixel_values"] = self.extractor(videos=clips, augment=self.augment)["pixel_values"]
-        if "waveforms" in batch:
-            spectrograms = self._spectrograms(batch).repeat_interleave(self.repeats, 0)
-            stacks["audio_values"] = self.extractor.expand(spectrograms)
+        if "spectrograms" in batch or "waveforms" in batch:
+            made = (
+                batch["spectrograms"] if "spectrograms" in batch else spectrograms(self.extractor, batch["waveforms"])
+            )
+            stacks["audio_values"] = self.extractor.expand(made.repeat_interleave(self.repeats, 0))
         return stacks
 
-    def _spectrograms(self, batch: Mapping[str, Any]) -> Tensor:
-        """What is worth keeping of the stacks, as [`CMMixerFeatureExtractor.compact`] says."""
-        if not self.keep_spectrograms:
-            return self._extract(batch["waveforms"])
-        missing = [place for place, clip in enumerate(batch["clip_id"]) if clip not in self._kept]
-        if missing:
-            made = self._extract(batch["waveforms"][missing])
-            self._kept |= {batch["clip_id"][place]: stack.clone() for place, stack in zip(missing, made, strict=True)}
-        return torch.stack([self._kept[clip] for clip in batch["clip_id"]])
 
-    def _extract(self, waveforms: Tensor) -> Tensor:
-        got, takes, rate = waveforms.shape[-1], self.extractor.window_samples, self.extractor.sampling_rate
-        if got != takes:
-            raise SourceError(
-                f"the clips' windows have {got} samples ({got / rate:g} s at {rate} Hz), the model's extractor takes "
-                f"{takes} ({takes / rate:g} s): prepare the clips with its `--window_seconds` and `--sampling_rate`, "
-                "or give the extractor theirs"
-            )
-        made = self.extractor(audio=waveforms, sampling_rate=self.extractor.sampling_rate)
-        return self.extractor.compact(made["audio_values"])
+def spectrograms(extractor: CMMixerFeatureExtractor, waveforms: Tensor) -> Tensor:
+    """What is worth keeping of the stacks of waveforms, (batch, K, samples), as the extractor's `compact` has it.
+
+    Raises:
+        SourceError: the clips were prepared with other windows of sound than the extractor takes.
+    """
+    got, takes, rate = waveforms.shape[-1], extractor.window_samples, extractor.sampling_rate
+    if got != takes:
+        raise SourceError(
+            f"the clips' windows have {got} samples ({got / rate:g} s at {rate} Hz), the model's extractor takes "
+            f"{takes} ({takes / rate:g} s): prepare the clips with its `--window_seconds` and `--sampling_rate`, "
+            "or give the extractor theirs"
+        )
+    return extractor.compact(extractor(audio=waveforms, sampling_rate=rate)["audio_values"])
+
+
+class KeptClips:
+    """Clips that are read once: their rows stay in memory, with spectrograms in place of the sound.
+
+    Reading a clip and making its spectrograms take a CPU as long as a training step of a small model on it. What is
+    kept of a clip is its pictures and K · height · width · 4 bytes.
+
+    Args:
+        clips: any others.
+        extractor: makes the spectrograms.
+    """
+
+    def __init__(self, clips: Clips, extractor: CMMixerFeatureExtractor):
+        self._clips, self._extractor = clips, extractor
+        self._rows: dict[int, dict[str, Any]] = {}
+        self.shard_sizes: Sequence[int] = getattr(clips, "shard_sizes", [len(clips)])
+
+    def __len__(self) -> int:
+        return len(self._clips)
+
+    def __getitem__(self, place: int, /) -> dict[str, Any]:
+        return self.__getitems__([place])[0]
+
+    def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
+        """Several rows; those that were never asked for are read together."""
+        if missing := sorted({place for place in places if place not in self._rows}):
+            together = getattr(self._clips, "__getitems__", lambda places: [self._clips[place] for place in places])
+            self._rows |= zip(missing, self._keep([dict(row) for row in together(missing)]), strict=True)
+        return [self._rows[place] for place in places]
+
+    def _keep(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        with_sound = [row for row in rows if row.get("waveforms") is not None]
+        if with_sound:
+            made = spectrograms(self._extractor, torch.stack([unpack_waveforms(row) for row in with_sound]))
+            for row, own in zip(with_sound, made, strict=True):
+                row |= {"waveforms": b"", "spectrograms": own.clone()}
+        return rows
 
 
 def _stable_number(track_id: str) -> int:

@@ -20,11 +20,9 @@ from .sources.folders import clips_of_files, find_media
 from .sources.source import ClipSource, read_source
 from .sources.streams import ClipSpecs, SourceStream
 from .survey import leaks, survey
-from .workers import map_in_processes
+from .workers import count_workers, map_in_processes
 
 __all__ = ["PrepareSettings", "Prepared", "find_media", "prepare", "prepare_clip", "prepare_source"]
-
-CLIPS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
 
 
 def prepare(
@@ -180,10 +178,7 @@ def _listed(clips: Iterable[AnyClip] | SourceStream) -> ClipSpecs:
 def _num_workers(settings: PrepareSettings, clips: ClipSpecs) -> int:
     if settings.num_workers is not None:
         return settings.num_workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(clips, SourceStream):
-        return cores
-    return 0 if len(clips) < 2 * CLIPS_WORTH_A_PROCESS else min(cores, len(clips) // CLIPS_WORTH_A_PROCESS)
+    return count_workers(None if isinstance(clips, SourceStream) else len(clips))
 
 
 def _counted(rows: Iterable[ShardRow], bar: Progress) -> Iterator[ShardRow]:

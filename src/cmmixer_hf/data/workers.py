@@ -21,6 +21,7 @@ from .prepared_clips import SourceError
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
+ITEMS_WORTH_A_PROCESS = 8  # a process takes seconds to start, as long as it takes to decode a few clips
 LOOKAHEAD = 4  # items a process that may lie finished until those before them are
 PYTHON_ERROR = 1  # exit code of a process that an exception ended
 
@@ -57,6 +58,14 @@ def map_in_processes(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def count_workers(items: int | None) -> int:
+    """How many processes are worth starting for so many items, or, where it is `None`, for any number."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if items is None:
+        return cores
+    return 0 if items < 2 * ITEMS_WORTH_A_PROCESS else min(cores, items // ITEMS_WORTH_A_PROCESS)
 
 
 def _in_order(workers: list[_Worker[_Item, _Result]], numbered: Iterator[tuple[int, _Item]]) -> Iterator[_Result]:

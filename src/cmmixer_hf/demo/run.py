@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from ..data.batches import SourceError, StackMaker, collate_clips, unpack_frames
+from ..data.batches import KeptClips, SourceError, StackMaker, collate_clips, unpack_frames
 from ..data.preparation import Prepared, find_media, prepare
 from ..data.prepared_clips import PreparedClips, load_prepared
+from ..data.workers import count_workers
 from ..evaluation.free_cues import score_free_cues
 from ..evaluation.metrics import ranks
 from ..evaluation.results import NAMES, Score, package_versions
@@ -59,17 +59,13 @@ LISTEN_FOR = (
     "the best that such a cue reaches without a model."
 )
 
-# Of each setting; what is less would be found out minutes later.
-LEAST = {"seed": 0, "clips": 1, "held_out": 2, "pretraining_samples": 0, "finetuning_samples": 1, "queries": 1}
-
 
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """Run all six stages; everything lies in `settings.output` afterwards, `report.html` first of all.
 
     Raises:
-        SourceError: a setting cannot be, which is said before anything is made, or too few clips can be used.
+        SourceError: too few clips can be used.
     """
-    _check(settings)
     started = time.monotonic()
     output, extractor = Path(settings.output), make_extractor()
     training, held_out, prepared = _clips(settings, extractor)
@@ -108,14 +104,6 @@ def run_demo(settings: DemoSettings) -> dict[str, Any]:
     tables = [_table(found) for found in (_twin_rows(twins), rows) if found]
     print("", *tables, "\n".join(notes), f"Look at it: {output / 'report.html'}", sep="\n\n")
     return results
-
-
-def _check(settings: DemoSettings) -> None:
-    for name, least in LEAST.items():
-        if getattr(settings, name) < least:
-            raise SourceError(f"--{name} must be at least {least}, got {getattr(settings, name)}")
-    if not 0 <= settings.token_drop_rate < 1:
-        raise SourceError(f"--token_drop_rate must lie in [0, 1), got {settings.token_drop_rate}")
 
 
 def model_config(**options: Any) -> CMMixerConfig:
@@ -158,7 +146,8 @@ def _clips(settings: DemoSettings, extractor: CMMixerFeatureExtractor) -> tuple[
     else:
         files = find_media(settings.videos)
     print("2/6 prepare")
-    prepared = prepare(files, output / "prepared", clip_sampling(extractor, IMAGE_SIZE), restart=True)
+    sampling, num_workers = clip_sampling(extractor, IMAGE_SIZE), count_workers(len(files))
+    prepared = prepare(files, output / "prepared", sampling, num_workers=num_workers, restart=True)
     clips = load_prepared(prepared.folder)
     for _, error in prepared.errors:
         print(f"left out: {error}")
@@ -189,17 +178,17 @@ def _train(
     torch.manual_seed(settings.seed)
     pretrained = CMMixerForPreTraining(model_config())
     histories: dict[str, list[dict[str, float]]] = {}
-    spectrograms: dict[str, Tensor] = {}  # made once for both stages
+    kept = KeptClips(clips, extractor)  # for both stages
     if settings.pretraining_samples:
         stage = _stage(settings, clips, settings.pretraining_samples, PRETRAINING_RATE, output / "pretrained")
-        histories["Pre-training"] = train(pretrained, clips, extractor, stage, spectrograms=spectrograms)
+        histories["Pre-training"] = train(pretrained, kept, extractor, stage)
     else:
         pretrained.save_pretrained(output / "pretrained")
     print("4/6 fine-tune")
     dropping = {"token_drop_rate": settings.token_drop_rate}
     model = CMMixerForRetrieval.from_encoder_pretrained(str(output / "pretrained"), **dropping)
     stage = _stage(settings, clips, settings.finetuning_samples, FINETUNING_RATE, output / "retrieval")
-    histories["Fine-tuning"] = train(model, clips, extractor, stage, spectrograms=spectrograms)
+    histories["Fine-tuning"] = train(model, kept, extractor, stage)
     made = settings.videos is None
     trained_on = f"{len(clips)} clips {'that the package makes from a seed' if made else 'of your own'}"
     write_model_card(output / "retrieval", trained_on=trained_on, limits=[MADE_CLIPS] if made else [])
@@ -218,7 +207,6 @@ def _stage(
         warmup_epochs=0.1 * epochs,
         batch_size=BATCH_SIZE,
         learning_rate=learning_rate,
-        keep_spectrograms=True,
         logging_steps=max(1, samples // BATCH_SIZE // 100),
         seed=settings.seed,
     )

@@ -9,13 +9,14 @@ and into rows as `data` reads them, for experiments that need many clips and no 
 """
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from ..data.prepared_clips import Row, raw_row
+from ..data.workers import count_workers, map_in_processes
 from ..media.reading import Sampling, segment_midpoints, write_clip
 from ..progress import Progress
 from .rendering import render_frames, render_sound
@@ -33,35 +34,42 @@ def write_library(
     seed: int,
     difficulty: float = 0.0,
     prefix: str = "clip",
-    num_workers: int = 2,
+    num_workers: int | None = None,
     progress: bool = True,
 ) -> list[Path]:
     """Write `count` clips of 4 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
 
     Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
     Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
-    a folder or a `prefix` of its own. Raises OSError when one cannot be written.
+    a folder or a `prefix` of its own. `num_workers` processes write; by default as many as are worth it. Raises OSError
+    when one cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{prefix}-{seed}-{index:05d}.mp4" for index in range(count)]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     quiet = not progress or not missing
-    with ThreadPoolExecutor(num_workers) as pool:  # threads suffice: numpy and the encoders let go of the lock
-        done = pool.map(lambda index: _write_one(paths[index], seed, index, difficulty), missing)
-        try:
-            for _ in Progress(done, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)  # otherwise Ctrl-C waits for the whole library
-            raise
+    errors = map_in_processes(
+        partial(_write_one, paths, seed, difficulty),
+        missing,
+        num_workers=count_workers(len(missing)) if num_workers is None else num_workers,
+        died=lambda index, reason: OSError(f"writing {paths[index]} {reason}"),
+    )
+    for error in Progress(errors, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
+        if error:
+            raise error
     return paths
 
 
-def _write_one(path: Path, seed: int, index: int, difficulty: float) -> None:
+def _write_one(paths: list[Path], seed: int, difficulty: float, index: int) -> OSError | None:
+    """Write a clip, or say why it cannot be: an exception would end the process."""
     scene = make_scene(np.random.SeedSequence(seed, spawn_key=(index,)), difficulty=difficulty)
     frames, waveform = render_frames(scene, fps=FPS), render_sound(scene, sampling_rate=SAMPLING_RATE)
-    write_clip(path, frames, waveform, fps=FPS, sampling_rate=SAMPLING_RATE)
+    try:
+        write_clip(paths[index], frames, waveform, fps=FPS, sampling_rate=SAMPLING_RATE)
+    except OSError as error:
+        return error
+    return None
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from .model_inputs import ModelInputs, without_adapters
 from .optimization import freeze, make_optimizer, make_schedule, set_learning_rates
 from .run_folder import RunFolder, RunFolderError
 from .settings import TrainingSettings
+from .side_by_side import num_threads, side_by_side
 from .stopping import StopSignals, TrainingStoppedError
 
 __all__ = [
@@ -61,7 +62,6 @@ def train(
     settings: TrainingSettings,
     *,
     evaluate: Evaluate | None = None,
-    spectrograms: dict[str, Tensor] | None = None,
     progress: bool = True,
 ) -> list[dict[str, float]]:
     """Train `model` on prepared clips; the run folder `settings.output_dir` then holds it and all about its making.
@@ -73,13 +73,12 @@ def train(
             classifier, which takes its labels by the names in its configuration. What `forward` takes decides what is
             read and made of a clip. With peft's adapters (`get_peft_model`, `add_adapter`) these alone are trained and
             saved.
-        clips: [`load_prepared`], a selection of it, or a `datasets.Dataset` with the same columns.
+        clips: [`load_prepared`], a selection of it, a `datasets.Dataset` with the same columns, or [`KeptClips`] of
+            them, which several runs may share.
         extractor: makes the stacks, on the device.
         settings: everything else.
         evaluate: scores of the model, in evaluation mode, every `evaluation_epochs` or `evaluation_steps`; they join
             the history, and `best_metric` and `patience` go by them. All processes call it.
-        spectrograms: what `keep_spectrograms` keeps, by clip; runs on the same clips with the same extractor may share
-            one.
         progress: show a bar.
 
     Returns:
@@ -99,7 +98,7 @@ def train(
         raise ValueError(f"best_metric ({settings.best_metric}) needs an evaluate, which scores the model")
     _in_float32(model)
     freeze(model, settings)
-    inputs = ModelInputs(model, extractor, settings, spectrograms=spectrograms)
+    inputs = ModelInputs(model, extractor, settings)
     inputs.check_labels(clips)
     run = _Run(model, clips, inputs, settings, evaluate=evaluate, progress=progress)
     with run, StopSignals() as stop, memory_advice(model, settings):
@@ -161,6 +160,7 @@ class _Run:
         self.state = RunState(self.accelerator, self.model, self.optimizer, parts=parts, identity=same)
         self.gradient_norm = torch.zeros(())
         self.resumed_at = 0
+        self.threads = torch.get_num_threads()
         self._at_exit = ExitStack()
         self._at_exit.callback(bar.close)
 
@@ -170,6 +170,7 @@ class _Run:
         if self.accelerator.is_main_process:
             self._at_exit.enter_context(self.folder.held())
         self.accelerator.wait_for_everyone()
+        self.forward = self._at_exit.enter_context(side_by_side(self.model, self.settings, self.accelerator))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -225,7 +226,7 @@ class _Run:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The model's losses of a batch, `loss` first."""
         batch = send_to_device(batch, self.accelerator.device, non_blocking=True)
-        output = self.model(**self.inputs(batch))
+        output = self.forward(**self.inputs(batch))
         return {name: output[name] for name in LOSSES if name in output}
 
     def optimize(self) -> None:
@@ -286,7 +287,8 @@ class _Run:
         """Evaluate; weights that are the best so far are kept."""
         model = self.accelerator.unwrap_model(self.model)
         self.log.flush()
-        scores = self.evaluate(model.eval())  # type: ignore[misc]  # it is due only where there is one
+        with num_threads(self.threads):
+            scores = self.evaluate(model.eval())  # type: ignore[misc]  # it is due only where there is one
         model.train()
         self.log.write(scores)
         (scores,) = broadcast_object_list([{name: float(value) for name, value in scores.items()}])

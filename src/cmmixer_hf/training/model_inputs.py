@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..data.batches import COLUMNS, LabelNames, StackMaker, collate_clips
+from ..data.batches import COLUMNS, KeptClips, LabelNames, StackMaker, collate_clips
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .loader import Batch
 from .settings import TrainingSettings
@@ -33,31 +33,18 @@ class ModelInputs:
         model: its forward may take `pixel_values`, `audio_values`, `track_id` and `labels`; classes are those of its
             configuration.
         extractor: makes the stacks.
-        settings: augmentation, and samples that each clip becomes.
-        spectrograms: where `keep_spectrograms` keeps them.
+        settings: augmentation, samples that each clip becomes, and whether clips are kept.
     """
 
-    def __init__(
-        self,
-        model: PreTrainedModel,
-        extractor: CMMixerFeatureExtractor,
-        settings: TrainingSettings,
-        *,
-        spectrograms: dict[str, Tensor] | None = None,
-    ):
+    def __init__(self, model: PreTrainedModel, extractor: CMMixerFeatureExtractor, settings: TrainingSettings):
         names = forward_names(model)
         self.columns = [column for name, column in COLUMNS.items() if name in names]
         self.labels = LabelNames.of(model.config) if "labels" in names else None
         self.collate = partial(collate_clips, columns=self.columns, labels=self.labels)
         self.unchanged = [name for name in ("track_id", "labels") if name in names]
         self.repeats = settings.repeats
-        self.make_stacks = StackMaker(
-            extractor,
-            augment=settings.augment,
-            keep_spectrograms=settings.keep_spectrograms,
-            kept=spectrograms,
-            repeats=settings.repeats,
-        )
+        self.make_stacks = StackMaker(extractor, augment=settings.augment, repeats=settings.repeats)
+        self.keep = settings.keep_spectrograms
 
     def check_labels(self, clips: Any) -> None:
         """Look at the labels of all clips before the first step, where the model has classes.
@@ -70,12 +57,12 @@ class ModelInputs:
                 self.labels.truths({"clip_id": name, "labels": labels})
 
     def needed(self, clips: Any) -> Any:
-        """The same clips without the columns that no batch needs, which are then not read."""
-        if not hasattr(clips, "select_columns"):
-            return clips
-        read = {"clip_id", "track_id", "num_segments", *self.columns, *self.unchanged}
-        read |= {"frame_codec", "frame_shape"} if "frames" in self.columns else set()
-        return clips.select_columns([name for name in clips.column_names if name in read])
+        """The same clips without the columns that no batch needs, which are then not read; kept, where that is set."""
+        if hasattr(clips, "select_columns"):
+            read = {"clip_id", "track_id", "num_segments", *self.columns, *self.unchanged}
+            read |= {"frame_codec", "frame_shape"} if "frames" in self.columns else set()
+            clips = clips.select_columns([name for name in clips.column_names if name in read])
+        return KeptClips(clips, self.make_stacks.extractor) if self.keep else clips
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The arguments; the samples of one clip lie next to one another."""

@@ -32,6 +32,7 @@ SMALL = {
     "benchmarks/data.py": "--clips short --rounds 1 --sound_seconds 40",
     "benchmarks/decoded_share.py": "--shares 1.0 --seeds 0 --clips 32 --held_out 4 --steps 1",
     "benchmarks/latency.py": "--repeats 1",
+    "benchmarks/loop.py": "--clips 32 --epochs 2 --rounds 1",
     "benchmarks/peers.py": "--epochs 1 --arms cmmixer-audio",
     "benchmarks/places.py": "--arms shifted --seeds 0 --pairs 32 --pool 12 --steps 1",
     "benchmarks/recall.py": "--items 60 --queries 10",

@@ -6,6 +6,7 @@ from pathlib import Path
 import claims
 import decoded_share
 import library
+import loop
 import numpy as np
 import peers
 import places
@@ -55,6 +56,14 @@ def test_the_demo_learned_content_that_no_cue_gives_away(path):
     assert trained > linear
     understood = [kind for kind in TWINS if results["twins"]["trained"][kind]["interval"][0] > 60]
     assert understood == ["time", "binding", "identity", "height"]
+
+
+def test_what_the_demo_gave_on_two_cores_is_recorded():
+    results = json.loads((RECORDED / "demo-two-cores.json").read_text())
+    there, back = both_ways(results["scores"]["trained"]).values()
+    assert f"on two cores seed 0 had R@10 {there['R@10']:.1f} / {back['R@10']:.1f}." in README
+    assert 6 < float(results["facts"]["minutes"]) < 7
+    assert "six and a half on\ntwo" in README
 
 
 def test_what_pretraining_adds_to_the_demo_is_what_both_runs_gave():
@@ -130,6 +139,15 @@ def test_the_tables_of_places_of_recall_and_of_decoded_shares_are_the_recorded_o
     assert places.table(RECORDED / "places") in BENCHMARKS
     assert recall.table(json.loads((RECORDED / "recall.json").read_text())) in BENCHMARKS
     assert decoded_share.table(json.loads((RECORDED / "decoded-share.json").read_text())) in BENCHMARKS
+
+
+@pytest.mark.parametrize("name", ["loop", "loop-busy"])
+def test_the_tables_of_the_loop_are_the_recorded_ones_and_lanes_are_never_slower(name):
+    rows = json.loads((RECORDED / f"{name}.json").read_text())
+    assert "\n".join(loop.loop_table(rows)) in BENCHMARKS
+    for whole, lanes in zip(rows[::2], rows[1::2], strict=True):
+        assert lanes["samples_per_second"] > whole["samples_per_second"]
+        assert lanes["cpu_ms"] < 0.85 * whole["cpu_ms"]
 
 
 def test_of_decoding_less_less_is_learned_with_each_seed():

@@ -79,7 +79,7 @@ def _pretrain(
     }
 
     def losses(*half: Tensor) -> Tensor:
-        output = model(**dict(zip(whole, half, strict=True)))
+        output = model(**dict(zip(whole, half, strict=True)), return_dict=True)
         return torch.stack([output.video_loss, output.audio_loss]) * (len(half[0]) / len(pixel_values))
 
     halves = zip(*(stack.chunk(2) for stack in whole.values()), strict=True)
@@ -99,8 +99,8 @@ def _retrieve(
     noise = [model.draw_noise(stack) for stack in (pixel_values, audio_values)]
     video, audio = _run(
         lanes,
-        lambda: model.get_video_features(pixel_values, noise[0]).segment_embeds,
-        lambda: model.get_audio_features(audio_values, noise[1]).segment_embeds,
+        lambda: model.get_video_features(pixel_values, noise[0], return_dict=True).segment_embeds,
+        lambda: model.get_audio_features(audio_values, noise[1], return_dict=True).segment_embeds,
     )
     return {"loss": model.contrastive_loss(video, audio, track_id)}
 

@@ -248,9 +248,23 @@ def commit() -> str:
 
 
 def tables(folder: Path) -> str:
-    """Arms, claims and free cues of the grid's results that are there, as Markdown."""
-    results = [json.loads(path.read_text()) for path in sorted(folder.glob("grid-*.json"))]
-    return "\n\n".join(["\n".join(arm_rows(results)), "\n".join(claim_rows(results)), "\n".join(cue_rows(results))])
+    """The search, and arms, claims and free cues of the grid, of the results that are there, as Markdown."""
+    searched, results = (
+        [json.loads(path.read_text()) for path in sorted(folder.glob(f"{kind}-*.json"))] for kind in ("search", "grid")
+    )
+    parts = [search_rows(searched)] if searched else []
+    return "\n\n".join("\n".join(rows) for rows in [*parts, arm_rows(results), claim_rows(results), cue_rows(results)])
+
+
+def search_rows(results: list[Result]) -> Iterator[str]:
+    """The mean of the content twins and R@10 for every learning rate that was tried, on clips of another seed."""
+    rates = sorted({result["rate"] for result in results})
+    found = {(result["arm"], result["rate"]): f"{content(result):.1f}, {result['R@10']:.1f}" for result in results}
+    yield f"| content twins, R@10 by learning rate | {' | '.join(f'{rate:g}' for rate in rates)} |"
+    yield "|" + "---|" * (1 + len(rates))
+    for name, arm in ARMS.items():
+        if any(arm_rate in found for arm_rate in ((name, rate) for rate in rates)):
+            yield f"| {arm.about} | {' | '.join(found.get((name, rate), '–') for rate in rates)} |"
 
 
 def arm_rows(results: list[Result]) -> Iterator[str]:
@@ -279,7 +293,10 @@ def claim_rows(results: list[Result]) -> Iterator[str]:
     kept = holm(tested)
     yield f"| claim, paired by seed | {' | '.join(outcomes)} |"
     yield "|---|---|---|"
-    for claim, _, _ in CLAIMS:
+    there = {result["arm"] for result in results}
+    for claim, *arms in CLAIMS:
+        if not there.issuperset(arms):
+            continue
         cells = [
             f"{show(gains[claim, name])}: {verdict(gains[claim, name], (claim, name) in kept)}" for name in outcomes
         ]

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval
 from cmmixer_hf.data import Clips, KeptClips
 from cmmixer_hf.demo import World, make_extractor, model_config
-from cmmixer_hf.flags import setting
+from cmmixer_hf.flags import Settings, setting
 from cmmixer_hf.training import TrainingSettings, read_settings, train
 
 STAGES = {
@@ -33,11 +33,11 @@ WAYS = ("all threads in each operation", "two lanes")
 
 
 @dataclass
-class LoopSettings:
+class LoopSettings(Settings):
     """What is measured, and how often."""
 
-    clips: int = setting(512, "made clips")
-    epochs: int = setting(5, "passes over them; the first, which makes spectrograms, is not counted")
+    clips: int = setting(512, "made clips", least=32)
+    epochs: int = setting(5, "passes over them; the first, which warms up, is not counted")
     rounds: int = setting(3, "turns, of which the medians are told")
     busy: bool = setting(False, "another program holds a core")
     output: str = setting("", "file to keep the results in")
@@ -48,6 +48,7 @@ def measure(settings: LoopSettings) -> list[dict[str, Any]]:
     """A row a stage and a way: samples/s and CPU milliseconds a sample."""
     extractor = make_extractor()
     clips = KeptClips(make_clips(World(0), settings.clips), extractor)
+    clips.__getitems__(range(settings.clips))  # so that no training reads them
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     with held_core() if settings.busy else nullcontext():
         for _ in range(settings.rounds):

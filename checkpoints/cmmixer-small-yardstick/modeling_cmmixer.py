@@ -365,21 +365,17 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         return self.video_model.patch_embeddings
 
     @can_return_tuple
-    def get_video_features(
-        self, pixel_values: Tensor, noise: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
-    ) -> CMMixerFeatures:
-        """Embed frames, (batch, K, channels, H, W); in training of tokens that `noise` keeps, by default at random."""
-        kept = self._tokens_to_keep(pixel_values, noise)
-        encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **kept, **kwargs)
+    def get_video_features(self, pixel_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
+        """Embed frames, (batch, K, channels, H, W); in training those tokens that [`draw_tokens`] keeps."""
+        options = kwargs if "noise" in kwargs else self.draw_tokens(pixel_values) | kwargs
+        encoded = self.video_model(pixel_values=pixel_values, return_dict=True, **options)
         return _features(encoded, segments=pixel_values.shape[1])
 
     @can_return_tuple
-    def get_audio_features(
-        self, audio_values: Tensor, noise: Tensor | None = None, **kwargs: Unpack[TransformersKwargs]
-    ) -> CMMixerFeatures:
+    def get_audio_features(self, audio_values: Tensor, **kwargs: Unpack[TransformersKwargs]) -> CMMixerFeatures:
         """Embed spectrograms, (batch, K, channels, H, W), likewise."""
-        kept = self._tokens_to_keep(audio_values, noise)
-        encoded = self.audio_model(audio_values=audio_values, return_dict=True, **kept, **kwargs)
+        options = kwargs if "noise" in kwargs else self.draw_tokens(audio_values) | kwargs
+        encoded = self.audio_model(audio_values=audio_values, return_dict=True, **options)
         return _features(encoded, segments=audio_values.shape[1])
 
     @can_return_tuple
@@ -420,18 +416,13 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         """InfoNCE of segment embeddings, (batch, K, hidden) each, as [`info_nce`] with the configured direction."""
         return info_nce(video, audio, self.temperature, track_id=track_id, direction=self.config.contrastive_direction)
 
-    def draw_noise(self, stack: Tensor) -> Tensor | None:
-        """In training, what chooses the tokens of a stack that a tower sees: (batch, tokens); `None` if it sees all."""
+    def draw_tokens(self, stack: Tensor) -> dict[str, Any]:
+        """In training, which tokens of a stack a tower sees, as arguments of its forward; none where it sees all."""
         if not (self.training and self.config.token_drop_rate):
-            return None
+            return {}
         stack = check_stack(stack, self.config.patch_size, self.config.num_channels)
         noise = masking_noise(None, len(stack), count_tokens(stack, self.config), device=stack.device)
-        return even_noise(noise, segments=stack.shape[1])
-
-    def _tokens_to_keep(self, stack: Tensor, noise: Tensor | None) -> dict[str, Any]:
-        """The same as arguments of a tower's forward, drawn where there is no `noise`."""
-        noise = self.draw_noise(stack) if noise is None else noise
-        return {} if noise is None else {"noise": noise, "mask_ratio": self.config.token_drop_rate}
+        return {"noise": even_noise(noise, stack.shape[1]), "mask_ratio": self.config.token_drop_rate}
 
     def _embed(self, features: Callable[..., CMMixerFeatures], stack: Tensor, **kwargs) -> CMMixerFeatures:
         """`features` of a stack, `embed_chunk_size` clips at a time; then the stack may lie on another device.

@@ -102,7 +102,7 @@ class IndexSettings(Settings):
     )
     section_hop: float | None = setting(None, "seconds between the starts of sections; half of one by default")
     num_segments: int | None = setting(
-        None, "parts of a section that a model of one vector embeds one by one, 3 by default"
+        None, "parts of a section that a model of one vector embeds one by one, 3 by default", least=1
     )
     index_type: Literal["flat", "ivf", "hnsw"] | None = setting(
         None, "flat (exact, the default), or for millions ivf or hnsw"
@@ -152,7 +152,9 @@ class SearchSettings(Settings):
         },
     )
     k: int = setting(10, "items to show", aliases=["-k"])
-    candidates: int = setting(200, "items, nearest by the mean of their segments, that are compared segment by segment")
+    candidates: int = setting(
+        200, "items, nearest by the mean of their segments, that are compared segment by segment", least=1
+    )
     long_query: Literal["best", "parts"] = setting(
         "best", "what answers a query longer than a section: the part of it that fits best, or each part"
     )

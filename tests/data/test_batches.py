@@ -1,3 +1,4 @@
+import pickle
 from typing import ClassVar
 
 import av
@@ -33,6 +34,13 @@ def test_kept_clips_are_read_once_and_make_the_same_stacks(rows, extractor):
     assert Counting.asked == [0, 1, 2, 3, 5]
     assert len(kept) == len(rows)
     assert not kept[0]["waveforms"]
+
+
+def test_kept_clips_leave_what_they_keep_behind_when_they_go_to_a_worker(rows, extractor):
+    kept = KeptClips(rows, extractor)
+    size = len(pickle.dumps(kept))
+    assert kept[2]["spectrograms"].shape[0] == 2
+    assert len(pickle.dumps(kept)) == size
 
 
 def test_kept_clips_without_sound_stay_without(rows, extractor):

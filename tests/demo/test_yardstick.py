@@ -2,6 +2,7 @@
 
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
+from unittest import mock
 
 import av
 import numpy as np
@@ -274,6 +275,17 @@ def test_a_failure_in_a_process_is_that_of_the_library(tmp_path):
     with pytest.raises(OSError, match="File name too long"):  # of the file that is not yet whole
         write_library(tmp_path, 20, seed=0, progress=False, num_workers=2, prefix="x" * 238)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_ended_processes_had_begun_is_removed(tmp_path, monkeypatch):
+    begun = tmp_path / ".clip-5-00001.mp4.12345.part"
+    begun.touch()
+    other = tmp_path / ".clip-6-00001.mp4.12345.part"
+    other.touch()
+    monkeypatch.setattr("cmmixer_hf.demo.world.write_clip", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write_library(tmp_path, 3, seed=5, progress=False)
+    assert list(tmp_path.iterdir()) == [other]
 
 
 def test_processes_write_the_same_files(library, tmp_path):

@@ -245,7 +245,7 @@ def test_sound_without_its_sampling_rate_warns(extractor, caplog):
         ({"videos": [FRAMES[:3], FRAMES[:2]]}, r"one number of frames, got \[3, 2\]"),
         ({"videos": [FRAMES[0], FRAMES[0, 1:]]}, r"one shape, got \[\(59, 90, 3\), \(60, 90, 3\)\]"),
         ({"audio": np.where(WINDOWS > 0, np.nan, WINDOWS)}, "NaN or infinite"),
-        ({"audio": np.full(48000, np.inf, np.float32)}, "NaN or infinite"),
+        ({"audio": np.full(48000, 1e39)}, "NaN or infinite"),  # more than single precision holds
         ({"videos": FRAMES, "return_tensors": "tf"}, "return_tensors must be 'pt' or 'np', got 'tf'"),
     ],
 )
@@ -261,6 +261,10 @@ def test_unusable_input_is_refused_with_what_was_expected(extractor, options, me
         ({"image_size": (32, 0)}, r"image_size must be positive, got \[32, 0\]"),
         ({"num_frames": -1}, "num_frames must be positive, got -1"),
         ({"window_seconds": float("nan")}, "window_seconds must be positive, got nan"),
+        ({"window_seconds": float("inf")}, "window_seconds must be positive, got inf"),
+        ({"crop_scale": (2.0, 3.0)}, r"crop_scale must be a positive range.* \[2.0, 3.0\]"),
+        ({"crop_ratio": (1.5, 0.5)}, r"crop_ratio must be a positive range"),
+        ({"flip_probability": -1.0}, r"flip_probability must lie in \[0, 1\], got -1.0"),
         ({"win_length": 512}, r"win_length \(512\) must not be longer than n_fft \(400\)"),
     ],
 )

@@ -7,13 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from distributed import run_alone
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, untimed
 from transformers import AutoModelForPreTraining, AutoProcessor
 
-from cmmixer_hf import CMMixerForAudioClassification, CMMixerForRetrieval, CMMixerForVideoClassification, CMMixerModel
+from cmmixer_hf import (
+    CMMixerFeatureExtractor,
+    CMMixerForAudioClassification,
+    CMMixerForRetrieval,
+    CMMixerForVideoClassification,
+    CMMixerModel,
+)
+from cmmixer_hf.data.batches import KeptClips
 from cmmixer_hf.data.prepared_clips import SourceError, load_prepared
 from cmmixer_hf.models.baselines.frozen_features import FrozenFeatures
 from cmmixer_hf.models.baselines.modeling_cbmvr import CBMVRForRetrieval, CMMVRForRetrieval
@@ -141,6 +149,27 @@ def test_training_leaves_the_callers_random_numbers_alone(prepared_folder, tmp_p
 def test_keeping_spectrograms_changes_nothing(prepared_folder, tmp_path):
     last = [run_training(prepared_folder, tmp_path / str(keep), keep_spectrograms=keep)[-1] for keep in (True, False)]
     assert last[0]["loss"] == pytest.approx(last[1]["loss"], rel=1e-5)
+
+
+def test_clips_that_are_kept_already_are_shared_and_refused_where_they_do_not_fit(clips, tmp_path):
+    rows = [*clips]
+    rows[5] = rows[5] | {"labels": ["unknown"]}
+    kept = KeptClips(Dataset.from_list(rows), EXTRACTOR)
+    alone = train(make_model(), Dataset.from_list(rows), EXTRACTOR, make_settings(tmp_path / "a"), progress=False)
+    for name, keep in (("b", True), ("c", False)):
+        settings = make_settings(tmp_path / name, keep_spectrograms=keep)
+        shared = train(make_model(), kept, EXTRACTOR, settings, progress=False)
+        assert shared[-1]["loss"] == pytest.approx(alone[-1]["loss"], rel=1e-5)
+    other = CMMixerFeatureExtractor(image_size=32, num_frames=2, standardize=True)
+    with pytest.raises(SourceError, match="kept with spectrograms of another extractor"):
+        train(make_model(), kept, other, make_settings(tmp_path / "d"), progress=False)
+    labelled = make_model(CMMixerForAudioClassification, id2label={0: "crow", 1: "rain"})
+    with pytest.raises(SourceError, match="label"):
+        train(labelled, kept, EXTRACTOR, make_settings(tmp_path / "e", save_steps=1), progress=False)
+    assert not list((tmp_path / "e").glob("checkpoints/step-*"))
+    stream = KeptClips(Dataset.from_list(rows).to_iterable_dataset(), EXTRACTOR)
+    with pytest.raises(SourceError, match="IterableDataset has no length"):
+        train(make_model(), stream, EXTRACTOR, make_settings(tmp_path / "f"), progress=False)
 
 
 def test_activation_checkpointing_changes_nothing(prepared_folder, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from training_runs import EXTRACTOR, final_state, make_model, make_settings, run_training, untimed
+from training_runs import EXTRACTOR, final_state, make_adapted, make_model, make_settings, run_training, untimed
 
 from cmmixer_hf import CMMixerForPreTraining, CMMixerForRetrieval, CMMixerForVideoClassification
 from cmmixer_hf.data.prepared_clips import load_prepared
@@ -79,13 +79,17 @@ def test_what_cannot_be_split_is_left_whole(head, options, settings, tmp_path):
         assert forward is model
 
 
-def test_neither_one_thread_nor_a_model_with_listeners_is_split(tmp_path):
+def test_neither_one_thread_nor_a_model_that_is_not_as_we_made_it_is_split(tmp_path):
     accelerator, settings = Accelerator(cpu=True), make_settings(tmp_path)
     with num_threads(1), side_by_side(model := make_model(), settings, accelerator) as forward:
         assert forward is model
-    model.register_forward_hook(lambda *_: None)
-    with side_by_side(model, settings, accelerator) as forward:
-        assert forward is model
+    heard, random, other = make_model(), make_model(), make_model()
+    heard.cmmixer.layers[0].register_forward_hook(lambda *_: None)
+    random.cmmixer.layernorm = torch.nn.Sequential(random.cmmixer.layernorm, torch.nn.Dropout(0.1))
+    other.forward = lambda **_: None
+    for changed in (heard, random, other, make_adapted("add_adapter", tmp_path / "base")):
+        with side_by_side(changed, settings, accelerator) as forward:
+            assert forward is changed
 
 
 @pytest.mark.parametrize("head", [CMMixerForPreTraining, CMMixerForRetrieval])

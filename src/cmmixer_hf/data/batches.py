@@ -213,20 +213,28 @@ class KeptClips:
     """Clips that are read once: their rows stay in memory, with spectrograms in place of the sound.
 
     Reading a clip and making its spectrograms take a CPU as long as a training step of a small model on it. What is
-    kept of a clip is its pictures and K · height · width · 4 bytes.
+    kept of a clip is its pictures and K · height · width · 4 bytes. Each process keeps what it has read: several runs
+    share them where none has workers.
 
     Args:
         clips: any others.
-        extractor: makes the spectrograms.
+        extractor: makes the spectrograms; that of the model which trains on them.
     """
 
     def __init__(self, clips: Clips, extractor: CMMixerFeatureExtractor):
-        self._clips, self._extractor = clips, extractor
+        self.clips, self.extractor = clips, extractor
         self._rows: dict[int, dict[str, Any]] = {}
-        self.shard_sizes: Sequence[int] = getattr(clips, "shard_sizes", [len(clips)])
 
     def __len__(self) -> int:
-        return len(self._clips)
+        return len(self.clips)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_rows": {}}  # a worker reads its own
+
+    @property
+    def shard_sizes(self) -> Sequence[int]:
+        """Clips that lie side by side, as those which are kept have it."""
+        return self.clips.shard_sizes if hasattr(self.clips, "shard_sizes") else [len(self)]
 
     def __getitem__(self, place: int, /) -> dict[str, Any]:
         return self.__getitems__([place])[0]
@@ -234,14 +242,14 @@ class KeptClips:
     def __getitems__(self, places: Sequence[int]) -> list[dict[str, Any]]:
         """Several rows; those that were never asked for are read together."""
         if missing := sorted({place for place in places if place not in self._rows}):
-            together = getattr(self._clips, "__getitems__", lambda places: [self._clips[place] for place in places])
+            together = getattr(self.clips, "__getitems__", lambda places: [self.clips[place] for place in places])
             self._rows |= zip(missing, self._keep([dict(row) for row in together(missing)]), strict=True)
         return [self._rows[place] for place in places]
 
     def _keep(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         with_sound = [row for row in rows if row.get("waveforms") is not None]
         if with_sound:
-            made = spectrograms(self._extractor, torch.stack([unpack_waveforms(row) for row in with_sound]))
+            made = spectrograms(self.extractor, torch.stack([unpack_waveforms(row) for row in with_sound]))
             for row, own in zip(with_sound, made, strict=True):
                 row |= {"waveforms": b"", "spectrograms": own.clone()}
         return rows

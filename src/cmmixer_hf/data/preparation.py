@@ -99,11 +99,12 @@ def shard_of(text: str) -> tuple[int, int]:
 def find_clips(settings: PrepareSettings) -> ClipSource:
     """The clips of a source: none twice, a part of them, with splits, as far as the settings say so."""
     source = read_source(settings.source, settings.format, media=settings.media)
-    wanted = {name: getattr(settings, name) for name in ("deduplicate", "select", "with_sound", "splits")}
-    if not any(wanted.values()):
+    given = {name: getattr(settings, name) for name in ("deduplicate", "select", "with_sound", "splits")}
+    wanted = [name for name, value in given.items() if value is not None and value is not False]
+    if not wanted:
         return source
     if isinstance(source.clips, SourceStream):
-        flags = ", ".join(f"--{name}" for name, value in wanted.items() if value)
+        flags = ", ".join(f"--{name}" for name in wanted)
         raise SourceError(f"{source.clips.source} is a stream: {flags} need all its clips at once")
     clips, notes = list(source.clips), list(source.notes)
     if settings.deduplicate:

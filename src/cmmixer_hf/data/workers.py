@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from typing import Any, Generic, TypeVar
@@ -33,7 +33,7 @@ def map_in_processes(
     num_workers: int,
     died: Callable[[_Item, str], _Result],
     seconds_per_item: float = math.inf,
-) -> Iterator[_Result]:
+) -> Generator[_Result, None, None]:
     """`function` of every item, in order.
 
     Args:
@@ -146,7 +146,7 @@ class _Worker(Generic[_Item, _Result]):
         self.connection.close()
         if code == PYTHON_ERROR:
             raise RuntimeError("a process failed; its traceback is printed above")
-        return f"ended the process that read it ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
+        return f"ended the process that had it ({signal.Signals(-code).name if code < 0 else f'exit code {code}'})"
 
 
 def _serve(connection: Connection, function: Callable[[_Item], _Result]) -> None:

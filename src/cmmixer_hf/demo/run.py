@@ -63,6 +63,8 @@ LISTEN_FOR = (
 def run_demo(settings: DemoSettings) -> dict[str, Any]:
     """Run all six stages; everything lies in `settings.output` afterwards, `report.html` first of all.
 
+    It starts processes: a script calls it under `if __name__ == "__main__":`.
+
     Raises:
         SourceError: too few clips can be used.
     """
@@ -142,7 +144,8 @@ def _clips(settings: DemoSettings, extractor: CMMixerFeatureExtractor) -> tuple[
     print("1/6 clips")
     output = Path(settings.output)
     if settings.videos is None:
-        files = write_library(output / "clips", settings.clips + settings.held_out, seed=settings.seed)
+        count = settings.clips + settings.held_out
+        files = write_library(output / "clips", count, seed=settings.seed, num_workers=count_workers(count))
     else:
         files = find_media(settings.videos)
     print("2/6 prepare")

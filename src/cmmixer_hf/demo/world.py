@@ -9,6 +9,7 @@ and into rows as `data` reads them, for experiments that need many clips and no 
 """
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.prepared_clips import Row, raw_row
-from ..data.workers import count_workers, map_in_processes
+from ..data.workers import map_in_processes
 from ..media.reading import Sampling, segment_midpoints, write_clip
+from ..media.writing import remove_partial
 from ..progress import Progress
 from .rendering import render_frames, render_sound
 from .scenes import DURATION, Floats, Scene, floats, make_scene
@@ -34,15 +36,15 @@ def write_library(
     seed: int,
     difficulty: float = 0.0,
     prefix: str = "clip",
-    num_workers: int | None = None,
+    num_workers: int = 0,
     progress: bool = True,
 ) -> list[Path]:
     """Write `count` clips of 4 s as `{prefix}-{seed}-{index}.mp4` into `folder` and return their paths in order.
 
     Clip i depends on (seed, i) and `difficulty`, as in [`make_scene`], so a longer library begins with the shorter one.
     Files that are there already are kept, for a file appears under its name only when it is whole: give each difficulty
-    a folder or a `prefix` of its own. `num_workers` processes write; by default as many as are worth it. Raises OSError
-    when one cannot be written.
+    a folder or a `prefix` of its own. `num_workers` processes write, or this one. Raises OSError when one cannot be
+    written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,12 +54,18 @@ def write_library(
     errors = map_in_processes(
         partial(_write_one, paths, seed, difficulty),
         missing,
-        num_workers=count_workers(len(missing)) if num_workers is None else num_workers,
-        died=lambda index, reason: OSError(f"writing {paths[index]} {reason}"),
+        num_workers=num_workers,
+        died=lambda index, reason: OSError(f"{paths[index]} {reason}"),
     )
-    for error in Progress(errors, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
-        if error:
-            raise error
+    try:
+        with closing(errors):
+            for error in Progress(errors, desc="Writing clips", total=len(missing), unit="clip", disable=quiet):
+                if error:
+                    raise error
+    except BaseException:
+        for index in missing:  # what processes that were ended have begun
+            remove_partial(paths[index])
+        raise
     return paths
 
 

@@ -1,6 +1,7 @@
 """Frames and waveforms → three-channel stacks of one size (§4.3), on whatever device they lie."""
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -96,8 +97,14 @@ class CMMixerFeatureExtractor(FeatureExtractionMixin):
         names = ("num_frames", "sampling_rate", "window_seconds", "n_fft", "win_length", "hop_length", "num_mel_bins")
         sizes = {name: [getattr(self, name)] for name in names} | {"image_size": self.image_height_width}
         for name, values in sizes.items():
-            if not all(value > 0 for value in values):
+            if not all(0 < value < math.inf for value in values):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("crop_scale", "crop_ratio"):
+            least, most = getattr(self, name)
+            if not 0 < least <= most or (name == "crop_scale" and most > 1):
+                raise ValueError(f"{name} must be a positive range, the least first, got {getattr(self, name)}")
+        if not 0 <= self.flip_probability <= 1:
+            raise ValueError(f"flip_probability must lie in [0, 1], got {self.flip_probability}")
         if self.win_length > self.n_fft:
             raise ValueError(f"win_length ({self.win_length}) must not be longer than n_fft ({self.n_fft})")
 
@@ -373,9 +380,10 @@ def _to_float(sound: Tensor) -> Tensor:
         raise ValueError(f"sound must be floats in [-1, 1] or int16, got {sound.dtype}")
     if sound.dtype == torch.int16:
         return sound.float() / 32768
+    sound = sound.float()
     if not sound.isfinite().all():
         raise ValueError("sound holds NaN or infinite samples")
-    return sound.float()
+    return sound
 
 
 def _to_tensor(clip: Any, device: torch.device | str | None) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import heapq
 import math
 import os
@@ -40,6 +41,14 @@ def write_clip(
         raise ValueError(f"expected a waveform (N,) or (C, N) of 1 or 2 channels, got shape {waveform.shape}")
     with mp4_file(path) as container:
         _encode(container, frames, waveform, fps=Fraction(fps).limit_denominator(1001), rate=sampling_rate)
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what processes that were killed have begun of a file."""
+    folder, name = os.path.split(os.path.abspath(path))
+    for partial in glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.*.part")):
+        with suppress(FileNotFoundError):
+            os.remove(partial)
 
 
 @contextmanager

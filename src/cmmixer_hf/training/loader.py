@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from ..data.batches import Clips
+from ..data.batches import Clips, KeptClips
 from ..data.prepared_clips import Row, SourceError
 from ..data.workers import end_with_parent
 from .settings import TrainingSettings
@@ -157,9 +157,10 @@ def plan_order(clips: Clips, settings: TrainingSettings, processes: int) -> RunO
     Raises:
         SourceError: not even one clip for each batch of a step, or a stream, whose clips cannot be counted.
     """
-    if not hasattr(clips, "__len__"):
+    source = clips.clips if isinstance(clips, KeptClips) else clips
+    if not hasattr(source, "__len__"):
         raise SourceError(
-            f"{type(clips).__name__} has no length, and training shuffles numbered clips: load it without "
+            f"{type(source).__name__} has no length, and training shuffles numbered clips: load it without "
             "streaming=True, or prepare it once with `cmmixer prepare` (its shards can be streamed with streaming=true)"
         )
     batches_per_step = processes * settings.accumulation_steps

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ..data.batches import COLUMNS, KeptClips, LabelNames, StackMaker, collate_clips
+from ..data.prepared_clips import SourceError
 from ..media.feature_extraction_cmmixer import CMMixerFeatureExtractor
 from .loader import Batch
 from .settings import TrainingSettings
@@ -52,17 +53,26 @@ class ModelInputs:
         Raises:
             SourceError: a clip has none, too many, or one that the model does not know.
         """
+        clips = clips.clips if isinstance(clips, KeptClips) else clips
         if self.labels and hasattr(clips, "column_names"):
             for name, labels in zip(clips["clip_id"], clips["labels"], strict=True):
                 self.labels.truths({"clip_id": name, "labels": labels})
 
     def needed(self, clips: Any) -> Any:
-        """The same clips without the columns that no batch needs, which are then not read; kept, where that is set."""
+        """The same clips without the columns that no batch needs, which are then not read; kept, where that is set.
+
+        Raises:
+            SourceError: they are kept already, with spectrograms of another extractor.
+        """
+        if isinstance(clips, KeptClips):
+            if clips.extractor.to_dict() != self.make_stacks.extractor.to_dict():
+                raise SourceError("clips are kept with spectrograms of another extractor: keep them with this one")
+            return clips
         if hasattr(clips, "select_columns"):
             read = {"clip_id", "track_id", "num_segments", *self.columns, *self.unchanged}
             read |= {"frame_codec", "frame_shape"} if "frames" in self.columns else set()
             clips = clips.select_columns([name for name in clips.column_names if name in read])
-        return KeptClips(clips, self.make_stacks.extractor) if self.keep else clips
+        return KeptClips(clips, self.make_stacks.extractor) if self.keep and "waveforms" in self.columns else clips
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The arguments; the samples of one clip lie next to one another."""

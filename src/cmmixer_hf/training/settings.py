@@ -56,7 +56,9 @@ class TrainingSettings(Settings):
     shuffle_shards: int = setting(0, "shards whose clips are shuffled together; 0 shuffles all clips", least=0)
     streaming: bool = setting(False, "read shards from front to back, holding shuffle_shards of them in memory")
     num_workers: int = setting(0, "processes that read clips; 0 reads between the steps", least=0)
-    keep_spectrograms: bool = setting(False, "hold all clips in memory, spectrograms in place of sound")
+    keep_spectrograms: bool = setting(
+        False, "hold all clips in memory, spectrograms in place of sound; each worker its own"
+    )
 
     learning_rate: float = setting(2e-4, "peak learning rate")
     min_learning_rate: float = setting(1e-5, "learning rate at the end of the cosine", least=0)

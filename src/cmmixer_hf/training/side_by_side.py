@@ -1,4 +1,4 @@
-"""Training a model on a CPU as two lanes side by side, each with half of the threads.
+"""Training a model on a CPU as two lanes side by side, each with half of the threads, rounded down.
 
 The operations of a small model are over before a second thread has begun to help with them. What the lanes compute is
 independent: the two towers of a retriever, or the halves of a batch in pre-training. Everything random is drawn for the
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import Tensor
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import PreTrainedModel
 
 from ..models.masking import masking_noise
@@ -58,13 +59,15 @@ def num_threads(count: int) -> Iterator[None]:
 
 
 def _can_be_split(model: PreTrainedModel, settings: TrainingSettings) -> bool:
-    """Whether a step is on the CPU, draws nothing within layers, adds to gradients in one order, and nobody listens."""
-    config = model.config
-    random = config.hidden_dropout_prob or config.attention_probs_dropout_prob or config.drop_path_rate
+    """Whether a step is on the CPU, draws nothing within layers, adds to gradients in one order, and is all ours."""
+    config, parts = model.config, list(model.modules())
+    dropout = any(getattr(part, "p", 0) for part in parts if isinstance(part, _DropoutNd))
+    random = dropout or config.attention_probs_dropout_prob or config.drop_path_rate
     recomputed = settings.activation_checkpointing or config.embed_chunk_size
-    hooks = model._forward_hooks or model._forward_pre_hooks
-    in_one_go = settings.accumulation_steps == 1 and not settings.compile
-    return model.device.type == "cpu" and in_one_go and not (random or recomputed or hooks)
+    hooks = any(part._forward_hooks or part._forward_pre_hooks for part in parts)
+    forward = getattr(model, "_original_forward", model.forward)  # accelerate puts its own in front for half precision
+    changed = hooks or getattr(forward, "__func__", None) is not type(model).forward or settings.compile
+    return model.device.type == "cpu" and settings.accumulation_steps == 1 and not (random or recomputed or changed)
 
 
 def _pretrain(
@@ -96,11 +99,11 @@ def _retrieve(
     track_id: Tensor | None = None,
 ) -> Losses:
     """Both towers."""
-    noise = [model.draw_noise(stack) for stack in (pixel_values, audio_values)]
+    seen, heard = (model.draw_tokens(stack) | {"return_dict": True} for stack in (pixel_values, audio_values))
     video, audio = _run(
         lanes,
-        lambda: model.get_video_features(pixel_values, noise[0], return_dict=True).segment_embeds,
-        lambda: model.get_audio_features(audio_values, noise[1], return_dict=True).segment_embeds,
+        lambda: model.get_video_features(pixel_values, **seen).segment_embeds,
+        lambda: model.get_audio_features(audio_values, **heard).segment_embeds,
     )
     return {"loss": model.contrastive_loss(video, audio, track_id)}
 

@@ -92,9 +92,22 @@ def test_the_benchmarks_tables_are_the_recorded_ones(name):
         assert table in BENCHMARKS
 
 
-def test_the_table_of_claims_is_the_recorded_one():
-    for table in claims.tables(RECORDED / "claims").split("\n\n"):
+def test_the_tables_of_claims_are_the_recorded_ones():
+    *own_rates, _ = claims.tables(RECORDED / "claims-own-rates").split("\n\n")  # the cues are those of the same pools
+    for table in [*claims.tables(RECORDED / "claims").split("\n\n"), *own_rates]:
         assert table in BENCHMARKS
+
+
+def test_what_is_said_of_the_arms_own_rates_is_what_the_cells_say():
+    cells = list(recorded_cells("claims-own-rates").values())
+    searched = [json.loads(path.read_text()) for path in (RECORDED / "claims-own-rates").glob("search-*.json")]
+    for arm in ("cutmix", "unmixed"):
+        best = max((cell for cell in searched if cell["arm"] == arm), key=claims.content)
+        assert {cell["rate"] for cell in cells if cell["arm"] == arm} == {best["rate"]} == {2e-3}
+    gains = claims.differences(cells, "cutmix", "unmixed", claims.content)
+    assert sum(gain > 0 for gain in gains) == 4 == len(gains) - 1
+    assert f"it adds {claims.show(gains)}, with four of five seeds" in README
+    assert f"mixing adds {claims.show(gains)} points in content, with four of five seeds" in BENCHMARKS
 
 
 def recorded_cells(folder: str) -> dict[tuple[str, int], dict]:

@@ -413,11 +413,20 @@ class CMMixerForRetrieval(CMMixerPreTrainedModel):
         return self.config.temperature
 
     def contrastive_loss(self, video: Tensor, audio: Tensor, track_id: Tensor | None = None) -> Tensor:
-        """InfoNCE of segment embeddings, (batch, K, hidden) each, as [`info_nce`] with the configured direction."""
+        """[`info_nce`] with the configured temperature and direction.
+
+        Args:
+            video, audio: segment embeddings, (batch, K, hidden), each L2-normalised.
+            track_id: (batch,) integers; clips that share a track are positives of one another.
+        """
         return info_nce(video, audio, self.temperature, track_id=track_id, direction=self.config.contrastive_direction)
 
     def draw_tokens(self, stack: Tensor) -> dict[str, Any]:
-        """In training, which tokens of a stack a tower sees, as arguments of its forward; none where it sees all."""
+        """In training, which tokens a tower sees, as arguments of its forward; none where it sees all.
+
+        Args:
+            stack: frames or spectrograms, (batch, K, channels, H, W).
+        """
         if not (self.training and self.config.token_drop_rate):
             return {}
         stack = check_stack(stack, self.config.patch_size, self.config.num_channels)

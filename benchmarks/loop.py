@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -81,11 +81,9 @@ def time_training(model: PreTrainedModel, clips: Clips, settings: LoopSettings) 
     return statistics.median(entry["samples_per_second"] for entry in history[1:]), cpu
 
 
-@contextmanager
-def own_forward() -> Iterator[None]:
-    """The loop calls the model's own forward."""
-    with mock.patch("cmmixer_hf.training.loop.side_by_side", lambda model, *_: nullcontext(model)):
-        yield
+def own_forward() -> AbstractContextManager:
+    """Within it the loop calls the model's own forward."""
+    return mock.patch("cmmixer_hf.training.loop.side_by_side", lambda model, *_: nullcontext(model))
 
 
 @contextmanager

@@ -185,10 +185,10 @@ class StackMaker:
         if "frames" in batch:
             clips = [clip for clip in batch["frames"] for _ in range(self.repeats)]
             stacks["pixel_values"] = self.extractor(videos=clips, augment=self.augment)["pixel_values"]
-        if "spectrograms" in batch or "waveforms" in batch:
-            made = (
-                batch["spectrograms"] if "spectrograms" in batch else spectrograms(self.extractor, batch["waveforms"])
-            )
+        made = batch.get("spectrograms")
+        if "waveforms" in batch:
+            made = spectrograms(self.extractor, batch["waveforms"])
+        if made is not None:
             stacks["audio_values"] = self.extractor.expand(made.repeat_interleave(self.repeats, 0))
         return stacks
 

@@ -4,7 +4,7 @@
     python benchmarks/places.py --table benchmarks/results/places    # prints the table of what is there
 
 Eq. 2's negatives include the other segments of the same clip, and position embeddings alone tell these apart: segments
-then carry their place. Each arm fine-tunes the released pre-training on the same pairs of the demo's world. Beside
+then carry their place. Each arm fine-tunes the same pre-training on the same pairs of the demo's world. Beside
 R@10 and the twins stands what is to be avoided: how often, between two *different* clips, the segment at the same place
 is the most similar one.
 """
@@ -28,7 +28,6 @@ from cmmixer_hf.evaluation import ClipEmbeddings, embed_clips, evaluate_retrieva
 from cmmixer_hf.files import atomic_file
 from cmmixer_hf.training import read_settings
 
-PRETRAINED = "checkpoints/cmmixer-small-yardstick/pretraining"
 CUES = 500  # training clips that the means of places are taken of
 
 
@@ -115,6 +114,9 @@ class PlacesSettings:
 
     output: str = field(default="runs/places", metadata={"help": "folder of the results, a file a cell"})
     table: str | None = field(default=None, metadata={"help": "print the table of this folder's results instead"})
+    pretrained: str = field(
+        default="checkpoints/cmmixer-small-yardstick/pretraining", metadata={"help": "what every arm fine-tunes"}
+    )
     arms: list[str] = field(default_factory=lambda: list(ARMS), metadata={"help": f"of {', '.join(ARMS)}"})
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "of clips and of their order"})
     pairs: int = field(default=2000, metadata={"help": "clips to fine-tune on"})
@@ -122,11 +124,13 @@ class PlacesSettings:
     steps: int = field(default=1000, metadata={"help": "of 32 pairs"})
 
 
-def run_cell(name: str, seed: int, pairs: Dataset, held_out: Dataset, steps: int) -> dict[str, dict[str, float]]:
+def run_cell(
+    name: str, seed: int, pairs: Dataset, held_out: Dataset, settings: PlacesSettings
+) -> dict[str, dict[str, float]]:
     """Fine-tune an arm and score it; the paper's is scored without its means, too."""
     set_seed(seed)
-    model = ARMS[name].from_encoder_pretrained(PRETRAINED)
-    train_briefly(model, pairs, steps, seed=seed)
+    model = ARMS[name].from_encoder_pretrained(settings.pretrained)
+    train_briefly(model, pairs, settings.steps, seed=seed)
     models = {name: model}
     if name == "paper":
         some = pairs.select(range(min(CUES, len(pairs))))
@@ -166,7 +170,7 @@ def run(settings: PlacesSettings) -> None:
             continue
         pairs, held_out = make_clips(World(seed), settings.pairs), make_clips(World(seed + HELD_OUT), settings.pool)
         for name in missing:
-            for arm, scores in run_cell(name, seed, pairs, held_out, settings.steps).items():
+            for arm, scores in run_cell(name, seed, pairs, held_out, settings).items():
                 facts = {"arm": arm, "seed": seed, "pairs": settings.pairs, "pool": settings.pool}
                 with atomic_file(output / f"{arm}-seed{seed}.json") as partial:
                     partial.write_text(json.dumps(facts | {"steps": settings.steps, "scores": scores}, indent=1))

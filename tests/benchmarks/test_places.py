@@ -62,10 +62,12 @@ def test_embeddings_without_a_place_meet_it_by_chance():
     assert place_share(ClipEmbeddings(*segments)) == pytest.approx(0.25, abs=0.02)
 
 
-def test_every_arm_has_a_result_that_is_kept_and_shown(tmp_path, monkeypatch):
-    CMMixerForPreTraining(model_config()).save_pretrained(tmp_path / "pretraining")
-    monkeypatch.setattr(places, "PRETRAINED", str(tmp_path / "pretraining"))
-    settings = PlacesSettings(output=str(tmp_path / "out"), seeds=[0], pairs=32, pool=12, steps=1)
+def test_every_arm_has_a_result_that_is_kept_and_shown(tmp_path):
+    pretrained = str(tmp_path / "pretraining")
+    CMMixerForPreTraining(model_config()).save_pretrained(pretrained)
+    settings = PlacesSettings(
+        output=str(tmp_path / "out"), pretrained=pretrained, seeds=[0], pairs=32, pool=12, steps=1
+    )
     run(settings)
     assert len(list((tmp_path / "out").glob("*.json"))) == len(places.ABOUT)
     (tmp_path / "out" / "paper-seed0.json").write_text(

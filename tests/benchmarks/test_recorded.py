@@ -179,6 +179,36 @@ def test_embeddings_were_measured_with_the_checkpoint_that_is_released():
     assert json.loads((RECORDED / "recall.json").read_text())["identity"] == identity
 
 
+def test_what_is_said_of_the_released_checkpoint_is_what_its_files_say():
+    folder, readme = ROOT / recall.RecallSettings.model, " ".join(README.split())
+    scores = json.loads((folder / "evaluation.json").read_text())["scores"]
+    found = {(one["metric"], one["direction"], one.get("positives", "")): round(one["value"]) for one in scores}
+    there, back = "video_to_audio", "audio_to_video"
+    thumbnails = "no model, thumbnails, CCA of 1000 pairs"
+    assert f"first in {found['R@1', there, '']} % (sound for pictures) and {found['R@1', back, '']} %" in readme
+    assert f"thumbnails does in {found['R@1', there, thumbnails]} %" in readme
+    twins = [one["value"] for one in scores if one["direction"] in [f"{kind} twins" for kind in TWINS[:-1]]]
+    assert f"identity and height in {int(min(twins))} to {max(twins):.0f} %, motion not at all" in readme
+    low, high = next(one["interval"] for one in scores if one["direction"] == "motion twins")
+    assert low < 50 < high
+    harder = {metric: [found[metric, way, "harder clips"] for way in (there, back)] for metric in ("R@1", "R@10")}
+    assert len(set(harder["R@1"])) == 1
+    linear = found["R@10", there, f"harder clips, {thumbnails}"]
+    words = "R@1 is {} both ways, R@10 {} and {} (chance 3.3, thumbnails {})"
+    assert words.format(harder["R@1"][0], *harder["R@10"], linear) in readme
+    paper, everywhere = json.loads((folder / "separation.json").read_text()).values()
+
+    def shares(of: dict[str, float], region: str) -> list[str]:
+        return [f"{of[f'{modality}_{region}']:.0f}".replace("-", "−") for modality in ("video", "audio")]
+
+    assert "it explains {} % (frames) and {} % (sound)".format(*shares(paper, "hidden")) in readme
+    assert "does not train: {} % and {} %".format(*shares(paper, "covered")) in readme
+    words = "it is {} % and {} %, and {} % and {} % of the hidden ones"
+    assert words.format(*shares(everywhere, "covered"), *shares(everywhere, "hidden")) in readme
+    frames, sound = shares(paper, "hidden_within_patches")
+    assert f"explains {sound} % of hidden sound, and of hidden frames nothing ({frames} %;" in readme
+
+
 def test_the_rows_of_classification_are_the_recorded_ones():
     results = [json.loads(path.read_text()) for path in sorted((RECORDED / "peers").glob("*.json"))]
     assert peers.table(results) in BENCHMARKS

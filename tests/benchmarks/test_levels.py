@@ -77,3 +77,15 @@ def test_the_table_has_a_row_an_arm_and_split_and_what_it_gains():
 def test_the_recorded_table_is_in_the_documents():
     folder = Path(__file__).parents[2] / "benchmarks"
     assert table(read_results(folder / "results" / "levels")) in (folder / "README.md").read_text()
+
+
+def test_what_is_said_of_the_released_checkpoint_is_what_its_cells_say():
+    folder = Path(__file__).parents[2] / "benchmarks"
+    rows = table(read_results(folder / "results" / "levels-released")).splitlines()
+    gain = (
+        next(row for row in rows if row.startswith("| levels | checkpoint, fine-tuned | 3 |"))
+        .strip("| ")
+        .split(" | ")[-1]
+    )
+    assert gain.startswith("-")
+    assert f"in 96 %, loses {gain[1:]}: what it learned there" in " ".join((folder / "README.md").read_text().split())
